@@ -9,14 +9,18 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from servegrid.crews import crew
 from servegrid.evaluate import prepare
 from servegrid.explanation import Explanation
+from servegrid.missing import Part
 from servegrid.parameters import gather
+from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import labelled, lazy
-from servegrid.runner import DEFAULT_MEMORY, Plan, Progress, make_plan, store_sweep
+from servegrid.runner import Progress, store_sweep
 from servegrid.solvers import Solver
 from servegrid.store import open_store
 from servegrid.sweepfile import Sweep, make_sweep, read_sweep
+from servegrid.threads import Threads
 
 SweepLike = str | Path | Sweep | None
 
@@ -51,7 +55,7 @@ def sweep(
     question: str | None = None,
     lazily: bool = False,
     chunks: Mapping[str, int] | None = None,
-    workers: int | None = None,
+    threads: int | None = None,
 ) -> xr.Dataset:
     """Evaluate a whole design space; the result is a labelled dataset.
 
@@ -64,8 +68,8 @@ def sweep(
         Return dask arrays, computed when they are used (implied by `chunks`).
     chunks
         Length of the chunks along some axes; the other axes stay whole.
-    workers
-        Threads [1]; all cores without it.
+    threads
+        Threads [1]; one for each core without it.
 
     Returns
     -------
@@ -86,7 +90,7 @@ def sweep(
     evaluator = prepare(parameters)
     if lazily or chunks is not None:
         return lazy(parameters, evaluator, chunks)
-    return labelled(parameters, evaluator.grid(workers))
+    return labelled(parameters, evaluator.grid(threads))
 
 
 def run(
@@ -94,42 +98,63 @@ def run(
     *,
     out: str | Path,
     memory: float | str = DEFAULT_MEMORY,
+    threads: int | None = None,
     workers: int | None = None,
+    scheduler: str | None = None,
+    cluster: str | Path | None = None,
+    part: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     **keywords: Any,
 ) -> xr.Dataset:
     """Evaluate a sweep into a Zarr store, and open it lazily.
 
+    What the store has is not computed again: a run that was stopped goes on, and a sweep whose axes or outputs have
+    grown extends the store.
+
     Parameters
     ----------
     file
         A sweep file, or its words as keywords, as for `sweep`.
     out
-        The store to make; it must not exist, unless `overwrite`.
+        The store: a folder, or any URL that fsspec knows (s3://bucket/name.zarr).
     memory
-        Budget for the process [byte], or text such as "2 GiB".
+        Budget for each process [byte], or text such as "2 GiB".
+    threads
+        Threads of this process [1]; one for each core without it.
     workers
-        Threads [1]; all cores without it.
+        Processes of this machine [1] instead, by dask.distributed.
+    scheduler
+        Address of a dask scheduler instead, such as "tcp://host:8786".
+    cluster
+        A YAML file of a cluster instead: see the README.
+    part
+        A share of the work, such as "3/64"; other runs do theirs.
+    overwrite
+        Throw a store of another sweep away.
     progress
-        Is told when the kernel is ready and whenever points are finished; see `servegrid.runner.Progress`.
+        Is told how it gets on; see `servegrid.runner.Progress`.
 
     Raises
     ------
     InputError
-        In one sentence, before any work.
+        In one sentence, before any work; also where the store holds another sweep.
     MachineError
-        Where the disk is full or cannot be written; nothing is left behind.
+        Where the disk is full or cannot be written, where a cluster is lost, or where another run is writing the
+        store; what is finished is kept.
     """
-    store_sweep(load(file, **keywords), Path(out), memory, workers, overwrite, progress)
-    return open_store(Path(out))
+    sweep = load(file, **keywords)
+    share = None if part is None else Part.read(part)
+    with crew(threads, workers, scheduler, cluster) as team:
+        store_sweep(sweep, out, memory, team, overwrite, share, progress)
+    return open_store(out)
 
 
 def plan(
-    file: SweepLike = None, *, memory: float | str = DEFAULT_MEMORY, workers: int | None = None, **keywords: Any
+    file: SweepLike = None, *, memory: float | str = DEFAULT_MEMORY, threads: int | None = None, **keywords: Any
 ) -> Plan:
     """What a run would do: points, shapes, bytes [byte] and regions. Takes the same words as `run`."""
-    return make_plan(load(file, **keywords), memory, workers)
+    return make_plan(load(file, **keywords), memory, Threads.of(threads))
 
 
 def explain(file: SweepLike = None, **keywords: Any) -> Explanation:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from servegrid.errors import InputError, MachineError
+from servegrid.errors import InputError, MachineError, Stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 SWEEP = click.argument("sweep", type=click.Path(path_type=Path))
-MEMORY = click.option("--memory", default="2 GiB", show_default=True, help="Memory budget, such as 1GiB.")
-WORKERS = click.option("--workers", type=click.IntRange(1), help="Threads  [default: all cores]")
+MEMORY = click.option(
+    "--memory", default="2 GiB", show_default=True, help="Memory budget of each process, such as 1GiB."
+)
+THREADS = click.option("--threads", type=click.IntRange(1), help="Threads  [default: all cores]")
 CATALOG = click.option(
     "--catalog",
     multiple=True,
@@ -37,8 +39,8 @@ class _Commands(click.Group):
             place = f"{error.filename}: " if error.filename else ""
             _fail(f"{place}{error.strerror or error}", MachineError.exit_code)
         except KeyboardInterrupt as error:
-            signal_number = error.args[0] if error.args else signal.SIGINT
-            _fail("stopped; nothing was kept", 128 + signal_number)  # as shells have it
+            stopped = error if isinstance(error, Stopped) else Stopped("stopped", *(error.args or (signal.SIGINT,)))
+            _fail(str(stopped), stopped.exit_code)
         except MemoryError:
             _fail(
                 "the machine has not enough memory; give a smaller --memory or fewer points",
@@ -75,39 +77,48 @@ def main() -> None:
 
 @main.command()
 @SWEEP
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="The Zarr store to make  [default: <name of the sweep>.zarr]",
-)
+@click.option("--out", help="The Zarr store: a folder, or a URL such as s3://bucket/x.zarr  [default: <sweep>.zarr]")
 @MEMORY
-@WORKERS
-@click.option("--overwrite", is_flag=True, help="Replace a store that exists.")
-def run(sweep: Path, out: Path | None, memory: str, workers: int | None, overwrite: bool) -> None:
-    """Evaluate a sweep into a store, and sum up."""
+@THREADS
+@click.option("--workers", type=click.IntRange(1), help="Processes of this machine instead of threads.")
+@click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler instead, such as tcp://host:8786.")
+@click.option("--cluster", type=click.Path(path_type=Path), help="Jobs of a batch system instead: a YAML file.")
+@click.option("--slurm", type=click.Path(path_type=Path), help="The same, of SLURM.")
+@click.option("--part", metavar="I/N", help="Only a share of the work, such as 3/64; other runs do theirs.")
+@click.option("--overwrite", is_flag=True, help="Throw a store of another sweep away.")
+def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: bool, **who: Any) -> None:
+    """Evaluate a sweep into a store, and sum up.
+
+    What the store has already is not computed again: the same command finishes a run that was stopped, and a sweep
+    with more labels or outputs extends the store.
+    """
     from servegrid import report
+    from servegrid.crews import crew
+    from servegrid.missing import Part
     from servegrid.runner import store_sweep
     from servegrid.sweepfile import read_sweep
 
-    signal.signal(signal.SIGTERM, _stop)  # batch systems send it: clean up as after Ctrl-C
+    signal.signal(signal.SIGTERM, _stop)  # batch systems send it: say what is kept, as after Ctrl-C
     checked = read_sweep(sweep)
+    share = None if part is None else Part.read(part)
     console = _console()
-    with report.progress_bar(console) as bar:
-        done = store_sweep(checked, out or Path(f"{sweep.stem}.zarr"), memory, workers, overwrite, bar)
+    with report.progress_bar(console) as bar, crew(**who) as team:
+        done = store_sweep(checked, out or f"{sweep.stem}.zarr", memory, team, overwrite, share, bar)
     report.print_run(console, done)
 
 
 @main.command()
 @SWEEP
 @MEMORY
-@WORKERS
-def plan(sweep: Path, memory: str, workers: int | None) -> None:
+@THREADS
+def plan(sweep: Path, memory: str, threads: int | None) -> None:
     """Show points, shapes, bytes and chunks beforehand."""
     from servegrid import report
-    from servegrid.runner import make_plan
+    from servegrid.planning import make_plan
     from servegrid.sweepfile import read_sweep
+    from servegrid.threads import Threads
 
-    report.print_plan(_console(), make_plan(read_sweep(sweep), memory, workers))
+    report.print_plan(_console(), make_plan(read_sweep(sweep), memory, Threads.of(threads)))
 
 
 @main.command()

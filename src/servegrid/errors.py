@@ -1,4 +1,4 @@
-"""The two kinds of failure that a user meets: wrong input, and a machine that cannot go on."""
+"""What a user meets: wrong input, a machine that cannot go on, work that was stopped."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ class MachineError(RuntimeError):
     """The machine failed (disk full, no permission); the input may be fine. One sentence, too."""
 
     exit_code = 3
+
+
+class Stopped(KeyboardInterrupt):
+    """The user, or a batch system, ended the work; the message says what is kept."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number  # as shells have it
 
 
 def shown(value: object) -> str:

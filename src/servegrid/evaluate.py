@@ -60,23 +60,37 @@ class Evaluator:
         """The region that is the whole grid."""
         return {axis: slice(0, size) for axis, size in self.sizes.items()}
 
-    def allocate(self, region: Region, memory: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Arrays, not yet filled, for the outputs that this region computes.
+    def allocate(
+        self,
+        region: Region,
+        memory: dict[str, np.ndarray] | None = None,
+        outputs: Collection[str] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Arrays, not yet filled, for the outputs (all, or those named) that this region computes.
 
         `memory`, kept by the caller from region to region, holds the last arrays; those of the right shape are
         given out again. Pages that were written before are 3 to 40 times faster to write than fresh ones.
         """
         sizes = region_sizes(region)
         memory = {} if memory is None else memory
-        owned = {name: variable.shape(sizes) for name, variable in self.outputs.items() if owns(region, variable)}
+        owned = {
+            name: variable.shape(sizes)
+            for name, variable in self.outputs.items()
+            if owns(region, variable) and (outputs is None or name in outputs)
+        }
         for name, shape in owned.items():
             if name not in memory or memory[name].shape != shape:
                 memory[name] = _aligned(shape, self.program.dtype(name))
         return {name: memory[name] for name in owned}
 
-    def region(self, region: Region, memory: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """The outputs that this region computes, along their own axes; `memory` as for `allocate`."""
-        arrays = self.allocate(region, memory)
+    def region(
+        self,
+        region: Region,
+        memory: dict[str, np.ndarray] | None = None,
+        outputs: Collection[str] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """The outputs that this region computes, along their own axes; `memory` and `outputs` as for `allocate`."""
+        arrays = self.allocate(region, memory, outputs)
         self.fill(region, arrays)
         return arrays
 

@@ -20,7 +20,7 @@ _UNITS_IN_HEADS = ("token/s", "USD", "token/USD")  # these have no sizes such as
 def tables(summary: Summary) -> Iterator[Sheet]:
     """For two groups (as models and accelerators) a matrix of the best values; then the best configurations."""
     name = objective(summary.parameters.sweep)
-    if name is None or not summary.best:
+    if name is None or not summary.found.best:
         return
     where = ", where the filter holds" if SELECTED in summary.evaluator.outputs else ""
     winners, scores = summary.winners(), summary.scores()

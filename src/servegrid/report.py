@@ -23,9 +23,10 @@ from servegrid import findings, show
 from servegrid.catalog import Catalog, CatalogError, Entry
 from servegrid.errors import InputError, nearest
 from servegrid.parameters import unknown_facts
-from servegrid.runner import Plan, Report
+from servegrid.planning import Plan
+from servegrid.runner import Report
 from servegrid.sheet import Sheet
-from servegrid.summary import FLAGS
+from servegrid.summary import FLAGS, Summary
 from servegrid.sweepfile import SELECTED, Sweep
 
 
@@ -49,7 +50,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(Sheet("", columns, rows, right=["values", "bytes"]))
     console.print(
         f"{show.number(plan.stored_bytes, 'byte')} before compression, in {show.counted(len(plan.blocks), 'region')} "
-        f"of {show.number(plan.region_bytes, 'byte')} at most, on {show.counted(plan.workers, 'thread')}",
+        f"of {show.number(plan.region_bytes, 'byte')} at most, on {plan.crew.title}",
         highlight=False,
     )
     _print_notes(console, plan)
@@ -96,9 +97,9 @@ class ProgressBar:
         self.task = progress.add_task("compiling", total=None)
         self._lock = threading.Lock()
 
-    def start(self, points: int) -> None:
-        """The kernel is ready; computing begins."""
-        self.progress.reset(self.task, total=points, description="computing")
+    def start(self, points: int, done: int) -> None:
+        """Computing begins; so many points are stored already."""
+        self.progress.reset(self.task, total=points, completed=done, description="computing")
 
     def __call__(self, points: int) -> None:
         """So many more points are finished."""
@@ -120,23 +121,56 @@ def print_run(console: Console, done: Report) -> None:
     """What a run did and what it found."""
     plan, sweep = done.plan, done.plan.parameters.sweep
     _print_title(console, sweep)
+    if done.summary is not None:
+        _print_summary(console, done, done.summary)
+    _print_notes(console, plan)
+    if done.grown:
+        _print_line(console, "note:", f" the store was extended: {done.grown}", "yellow")
+    for line in _work(done):
+        console.print(line, highlight=False)
+    size = f"{show.number(done.disk_bytes, 'byte')} on disk for {show.number(plan.stored_bytes, 'byte')} of results"
+    if done.missing:
+        _print_line(
+            console, f"part {done.part.number} of {done.part.of} is done" if done.part else "",
+            f"; {done.missing:,} of {done.chunks:,} chunks are missing, which other parts compute",
+        )  # fmt: skip
+    else:
+        _print_line(console, str(done.place), f"  {size}; open it with xarray.open_zarr({str(done.place)!r})")
+
+
+def _print_summary(console: Console, done: Report, summary: Summary) -> None:
     for flag, meaning in ((FLAGS[0], "fit the memory"), (SELECTED, f"meet {_filter(done)}")):
-        share = done.summary.share(flag)
+        share = summary.share(flag)
         if share is not None:
             console.print(f"{share:.1%} of the configurations {meaning}", highlight=False)
-    for table in findings.tables(done.summary):
+    for table in findings.tables(summary):
         console.print()
         console.print(table)
     console.print()
-    _print_notes(console, plan)
-    rate = show.count(plan.points / max(done.seconds, 1e-9))
-    console.print(
-        f"{show.count(plan.points)} points in {show.number(done.seconds, 's')} ({rate} points/s; "
-        f"kernel ready in {show.number(done.compile_seconds, 's')}), "
-        f"{show.number(done.disk_bytes, 'byte')} on disk for {show.number(plan.stored_bytes, 'byte')} of results",
-        highlight=False,
+
+
+def _work(done: Report) -> Iterator[str]:
+    """Who did how much, how fast."""
+    tally = done.tally
+    points = tally.points.total()
+    if done.stored:
+        yield f"{done.stored:,} of {show.counted(done.chunks, 'chunk')} were stored already"
+    if not points:
+        return
+    rate = points / max(done.seconds, 1e-9)
+    yield (
+        f"{show.count(points)} points in {show.number(done.seconds, 's')} ({show.count(rate)} points/s; "
+        f"started in {show.number(done.start_seconds, 's')}) on {done.plan.crew.title}"
     )
-    _print_line(console, str(done.path), f"  open it with xarray.open_zarr({str(done.path)!r})")
+    if tally.receipts > 1:
+        slowest = tally.slowest[0]
+        region = done.plan.blocks[slowest.block]
+        where = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in region.items())
+        again = f", {show.counted(done.retries, 'block')} begun again after a worker was lost" if done.retries else ""
+        yield (
+            f"{show.count(rate / len(tally.points))} points/s for each of {show.counted(len(tally.points), 'worker')}"
+            f"{again}; slowest block {show.number(slowest.seconds, 's')} ({where})"
+        )
 
 
 def _filter(done: Report) -> str:

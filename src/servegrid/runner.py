@@ -1,200 +1,259 @@
-"""Plan, evaluate, store: regions on a pool of threads, under a memory budget."""
+"""Do what a store lacks of a sweep, and sum up; nothing that is finished is ever lost or done again."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from shutil import disk_usage
-from time import perf_counter
+from signal import SIGINT
+from time import monotonic, perf_counter, sleep
 from typing import Protocol
 
-import numpy as np
-
-from servegrid.blocks import Blocks, block_sizes, region_sizes, total_bytes
-from servegrid.errors import InputError, MachineError, shown
-from servegrid.evaluate import Evaluator, available_cores, prepare
-from servegrid.parameters import Parameters, gather
+from servegrid.errors import InputError, MachineError, Stopped
+from servegrid.growth import differences, grown_by, in_stored_order, refusal, stored_sweep
+from servegrid.job import Crew, Job
+from servegrid.missing import Missing, Part
+from servegrid.parameters import gather
+from servegrid.place import BusyError, Place, place_of
+from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import template
-from servegrid.show import counted, number
-from servegrid.store import check_target, disk_bytes, new_store
-from servegrid.summary import Summary, scored
-from servegrid.sweepfile import SCORE, Sweep
-from servegrid.units import UnitError, to_number
+from servegrid.show import number
+from servegrid.store import Root, Store, cut_short, documents, finish, is_laid_out, lay_out, read_root
+from servegrid.summary import Finder, Summary
+from servegrid.sweepfile import Sweep
+from servegrid.tally import Tally
+from servegrid.threads import Threads
 
-DEFAULT_MEMORY = 2 * 2**30
-# What Python, the libraries and the compiler take, whatever is computed (measured: 290 MiB); with less than
-# LEAST_MEMORY no budget can be kept.
-BASE_MEMORY = 300 * 2**20
-LEAST_MEMORY = 384 * 2**20
-# Results of one region: its chunks compress well from 1 MiB on, and 64 MiB is large against the 10 ms that
-# writing a region costs besides its bytes.
-LARGEST_REGION = 64 * 2**20
 MOST_COMPRESSION = 20  # times smaller than the numbers; 4 to 6 is usual
+PATIENCE = 60  # [s] that a part waits for the others to make the store
 
 
 class Progress(Protocol):
-    """Is told how a run gets on; calls come from several threads."""
+    """Is told how a run gets on."""
 
-    def start(self, points: int) -> None:
-        """The kernel is ready, and so many points are to be computed."""
+    def start(self, points: int, done: int) -> None:
+        """So many points are in the sweep; so many of them are stored already."""
 
     def __call__(self, points: int) -> None:
         """So many more points are finished."""
 
 
-@dataclass(frozen=True, repr=False)
-class Plan:
-    """What a run will do: known before it starts."""
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
 
-    parameters: Parameters
-    evaluator: Evaluator
-    scorer: Evaluator
-    """The same with one more output, the score by which the summary ranks."""
-    blocks: Blocks
-    workers: int
+    `chunks`: how many there are in all; `stored`: how many were there before; `missing`: how many are not there yet.
+    `grown`: by what the store was extended.
+    """
 
-    def __repr__(self) -> str:
-        shape = " x ".join(f"{axis} {size:,}" for axis, size in self.parameters.sizes.items())
-        return (
-            f"Plan: {counted(self.points, 'point')} ({shape or 'no axes'}), "
-            f"{number(self.stored_bytes, 'byte')} before compression, {counted(len(self.blocks), 'region')} "
-            f"of at most {number(self.region_bytes, 'byte')}, {counted(self.workers, 'thread')}"
-        )
-
-    @property
-    def points(self) -> int:
-        """Points of the whole grid."""
-        return prod(self.parameters.sizes.values())
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all results before compression."""
-        return total_bytes(self.evaluator.outputs.values(), self.parameters.sizes)
-
-    @property
-    def region_bytes(self) -> int:
-        """Bytes of the results of one region."""
-        return total_bytes(self.evaluator.outputs.values(), self.blocks.block)
+    place: Place
+    plan: Plan
+    part: Part | None
+    summary: Summary | None
+    """None for a part."""
+    tally: Tally
+    grown: str
+    chunks: int
+    stored: int
+    missing: int
+    retries: int
+    seconds: float
+    start_seconds: float
+    disk_bytes: int = 0
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a run did."""
+class Agreement:
+    """How a sweep and the store at a place go together.
 
-    path: Path
+    `root`: of the store that goes on; None where there is none, or where it is thrown away (`replaces`).
+    """
+
+    place: Place
     plan: Plan
-    summary: Summary
-    seconds: float
-    compile_seconds: float
-    disk_bytes: int
+    root: Root | None
+    replaces: bool
+    grown: str
+
+    @property
+    def documents(self) -> dict[str, bytes]:
+        """All but the results."""
+        plan = self.plan
+        return documents(template(plan.parameters, plan.evaluator), plan.blocks, plan.evaluator.outputs)
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether only results are missing."""
+        return self.root is not None and is_laid_out(self.place, self.documents)
+
+    def lay_out(self) -> None:
+        """Make the store ready for results."""
+        if self.replaces:
+            self.place.clear()
+        stale = []
+        if self.root is not None:
+            stale = cut_short(self.root, self.plan.evaluator.outputs, self.plan.parameters.sizes)
+        lay_out(self.place, self.documents, stale)
 
 
-def read_memory(memory: float | str) -> int:
-    """A memory budget [byte], given as a number of bytes or as text such as "2 GiB"."""
-    expected = f"expected {LEAST_MEMORY // 2**20} MiB or more, such as 2GiB"
-    try:
-        budget = to_number(memory, "byte") if isinstance(memory, str) else float(memory)
-    except UnitError as error:
-        raise InputError(f"memory: {error}, {expected}") from None
-    if isinstance(memory, bool) or not LEAST_MEMORY <= budget < 2**63:
-        raise InputError(f"memory: got {shown(memory)}, {expected}")
-    return int(budget)
-
-
-def make_plan(sweep: Sweep, memory: float | str = DEFAULT_MEMORY, workers: int | None = None) -> Plan:
-    """Cut the sweep into regions whose results fit the memory budget [byte]."""
-    memory = read_memory(memory)
-    if workers is not None and workers < 1:
-        raise InputError(f"workers: got {workers}, expected 1 or more")
-    parameters = gather(sweep)
-    evaluator = prepare(parameters)
-    workers = workers or available_cores()
-    # Each worker holds its region twice, as numbers and compressed, and once more in pages that wait to be reused.
-    budget = min(LARGEST_REGION, (memory - BASE_MEMORY) // (3 * workers))
-    scorer = prepare(gather(scored(parameters)))
-    blocks = Blocks(parameters.sizes, block_sizes(parameters.sizes, scorer.outputs.values(), budget))
-    return Plan(parameters, evaluator, scorer, blocks, min(workers, len(blocks)))
+def agree(
+    sweep: Sweep, place: Place, memory: float | str, crew: Crew, overwrite: bool = False, parts: int = 1
+) -> Agreement:
+    """Look what is at the place, and plan; nothing is touched. InputError where the two do not go together."""
+    root = read_root(place)
+    if root is None and next(place.keys(), None) is not None:
+        raise InputError(f"{place}: is no store that servegrid made, and is left as it is; give another name")
+    if root is not None:
+        try:
+            stored = stored_sweep(root, sweep.solver)
+            ordered = in_stored_order(sweep, stored)
+            found = differences(gather(ordered), root, stored)
+        except InputError as error:
+            made = root.attributes["servegrid_version"]
+            found = [f"made by servegrid {made}, which this one does not understand: {error}"]
+        if not found:
+            return Agreement(place, make_plan(ordered, memory, crew, root), root, False, grown_by(ordered, stored))
+        if not overwrite:
+            raise refusal(place, found)
+    return Agreement(place, make_plan(sweep, memory, crew, parts=parts), None, root is not None, "")
 
 
 def store_sweep(
     sweep: Sweep,
-    out: Path,
+    out: str | Path,
     memory: float | str = DEFAULT_MEMORY,
-    workers: int | None = None,
+    crew: Crew | None = None,
     overwrite: bool = False,
+    part: Part | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Compute the whole sweep into a new Zarr store at `out`.
+    """Compute what the Zarr store at `out` lacks of the sweep; it is made where there is none.
 
-    InputError before any work where the store cannot be made; MachineError where the machine fails on the way.
-    Either way nothing is left behind.
+    A store of the same sweep goes on where it was; one whose axes or outputs have grown is extended. `part`: only
+    this share of the blocks; other runs may do theirs at the same time. InputError before any work where the store
+    holds another sweep (unless `overwrite`: then it is thrown away). MachineError where the machine fails on the
+    way, and Stopped for Ctrl-C: what is finished is kept.
     """
-    check_target(out, overwrite)
-    plan = make_plan(sweep, memory, workers)
-    _check_disk(out, plan.stored_bytes)
+    place, team = place_of(out), crew or Threads.of()
     started = perf_counter()
-    summary = Summary(plan.parameters, plan.scorer)
-    _ = plan.scorer.kernel
-    compiled = perf_counter()
-    if progress is not None:
-        progress.start(plan.points)
-    try:
-        with new_store(
-            out, template(plan.parameters, plan.evaluator), plan.evaluator.outputs, plan.blocks.block
-        ) as store:
-            kept = threading.local()  # each thread fills its arrays again and again
-
-            def work(index: int) -> None:
-                region = plan.blocks[index]
-                arrays = plan.scorer.region(region, kept.__dict__)
-                summary.add(region, arrays)
-                arrays.pop(SCORE, np.empty(0))
-                store.write(region, arrays)
-                if progress is not None:
-                    progress(prod(region_sizes(region).values()))
-
-            _on_threads(work, len(plan.blocks), plan.workers)
-    except OSError as error:
-        raise MachineError(f"{out}: could not be written ({error.strerror or error}); nothing was kept") from error
-    finished = perf_counter()
-    return Report(out, plan, summary, finished - compiled, compiled - started, disk_bytes(out))
+    place.check()
+    agreed = partial(agree, sweep, place, memory, team, overwrite, part.of if part else 1)
+    _check_disk(place, agreed().plan.stored_bytes)
+    work = _Work(place, part, progress, started)
+    with work.failures(), _ready(place, agreed, part) as agreement:
+        report = work.do(agreement)
+        if part is None:
+            finish(place)
+    if part is not None and not report.missing:
+        with suppress(BusyError), place.locked():  # the last of the parts will do it
+            finish(place)
+    return replace(report, disk_bytes=place.size())
 
 
-def _check_disk(out: Path, nbytes: int) -> None:
-    """Refuse what no compression could fit on the disk, before it is filled."""
-    folder = next(parent for parent in out.resolve().parents if parent.exists())
-    free = disk_usage(folder).free
-    if nbytes > MOST_COMPRESSION * free:
-        raise MachineError(
-            f"{out}: {number(nbytes, 'byte')} of results (before compression) on a disk with {number(free, 'byte')} "
-            "free; choose fewer outputs or points, or another disk"
+@contextmanager
+def _ready(place: Place, agreed: Callable[[], Agreement], part: Part | None) -> Iterator[Agreement]:
+    """The lock, and under it a store that lacks nothing but results."""
+    if part is None:
+        with place.locked():
+            agreement = agreed()
+            agreement.lay_out()
+            yield agreement
+        return
+    until = monotonic() + PATIENCE
+    while True:
+        # Parts share the lock while they compute; whoever finds no store makes it alone.
+        with place.locked(shared=True, patience=until - monotonic()):
+            agreement = agreed()
+            if agreement.is_laid_out:
+                yield agreement
+                return
+        try:
+            with place.locked():
+                agreed().lay_out()
+        except BusyError:
+            if monotonic() > until:
+                raise
+            sleep(0.1)
+
+
+@dataclass
+class _Work:
+    """A run under way."""
+
+    place: Place
+    part: Part | None
+    progress: Progress | None
+    started: float
+    tally: Tally = field(default_factory=Tally)
+    chunks: int = 0
+    stored: int = 0
+
+    def do(self, agreement: Agreement) -> Report:
+        """Do all that is missing."""
+        plan = agreement.plan
+        store = Store(self.place, plan.evaluator.outputs, plan.blocks)
+        job = Job(Finder.of(plan.parameters.sweep, plan.scorer), store)
+        missing = Missing.of(store, job.finder, self.part)
+        self.chunks, self.stored = missing.chunks, missing.stored
+        if self.stored < self.chunks:
+            job.prepare()
+        begun = perf_counter()
+        if self.progress is not None:
+            self.progress.start(missing.points, missing.done_points)
+        for tasks in (missing.tasks(), missing.looks()):
+            for receipt in plan.crew.do(job, tasks):
+                self.tally.add(receipt)
+                if self.progress is not None:
+                    self.progress(receipt.points)
+        return Report(
+            place=self.place,
+            plan=plan,
+            part=self.part,
+            summary=None if self.part else Summary(plan.parameters, job.finder, self.tally.found),
+            tally=self.tally,
+            grown=agreement.grown,
+            chunks=self.chunks,
+            stored=self.stored,
+            missing=_missing_now(missing) if self.part else 0,
+            retries=plan.crew.retries,
+            seconds=perf_counter() - begun,
+            start_seconds=begun - self.started,
         )
 
-
-def _on_threads(work: Callable[[int], None], count: int, workers: int) -> None:
-    """Call work(0) ... work(count - 1); each thread takes the next that is left, and stops when one has failed."""
-    shared = iter(range(count))  # next() on it is atomic
-    failed: list[BaseException] = []
-
-    def loop() -> None:
-        for index in shared:
-            if failed:
-                return
-            try:
-                work(index)
-            except BaseException as error:
-                failed.append(error)
-                raise
-
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(loop) for _ in range(workers)]
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Say what is kept when the machine fails, or the user stops the work."""
         try:
-            for future in futures:
-                future.result()
-        except BaseException as error:  # Ctrl-C arrives here, in the main thread
-            failed.append(error)
+            yield
+        except KeyboardInterrupt as stop:
+            raise Stopped(f"stopped; {self._kept}", *(stop.args or (SIGINT,))) from None
+        except BusyError:
             raise
+        except MachineError as error:
+            raise MachineError(f"{self.place}: {error}; {self._kept}") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise MachineError(f"{self.place}: could not be written ({reason}); {self._kept}") from error
+
+    @property
+    def _kept(self) -> str:
+        stored = self.stored + self.tally.chunks
+        return f"{stored:,} of {self.chunks:,} chunks are stored, and the same command goes on from there"
+
+
+def _missing_now(before: Missing) -> int:
+    """Chunks that nobody has stored yet, other parts included."""
+    now = Missing.of(before.store, before.finder)
+    return now.chunks - now.stored
+
+
+def _check_disk(place: Place, nbytes: int) -> None:
+    """Refuse what no compression could fit on the disk, before it is filled."""
+    free = place.free()
+    if free is not None and nbytes > MOST_COMPRESSION * free:
+        raise MachineError(
+            f"{place}: {number(nbytes, 'byte')} of results (before compression) on a disk with "
+            f"{number(free, 'byte')} free; choose fewer outputs or points, or another disk"
+        )

@@ -42,8 +42,9 @@ def count(value: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """So many of something: "1 region", "32 regions"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """So many of something: "1 region", "32 regions", "2 processes"."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:

@@ -1,152 +1,258 @@
 """Results on disk: a Zarr v3 store, written a region at a time, opened by plain `xarray.open_zarr`.
 
-A store is built beside its final place and moved there when it is whole: whoever sees it, sees all of it.
+The store itself says what is done: a chunk is absent, or whole and with a checksum. The root's metadata says what the
+store is to hold, and, until nothing is missing, that it is unfinished.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer
 from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
 
-from servegrid.blocks import Region, Variable, part_of
-from servegrid.errors import InputError
+from servegrid.blocks import Blocks, Region, Variable, part_of
+from servegrid.place import Folder, Place, place_of
 
 # 200 M points, 1.2 GiB of results, two threads, two runs: 315 MiB in 1.8 and 2.3 s; zstd 1 makes 308 MiB in 3.2 and
-# 8.2 s, zstd 3 276 MiB in 5.6 and 7.4 s, no compression 1,248 MiB in 3.9 and 8.0 s.
-COMPRESSOR = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")
+# 8.2 s, zstd 3 276 MiB in 5.6 and 7.4 s, no compression 1,248 MiB in 3.9 and 8.0 s. Every reader checks the checksum.
+COMPRESSORS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
+
+ROOT = "zarr.json"
+STATUS = "status"
+UNFINISHED = "unfinished"  # the status of a store in which chunks are missing: they read as NaN, 0 and false
+_MADE = ("created", "servegrid_version", "numba_version")  # who made it, and when: no part of what it is
+
+Document = Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Root:
+    """The metadata of a store that servegrid made: what it is to hold."""
+
+    content: Document
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attributes of the dataset."""
+        return dict(self.content["attributes"])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is missing, as far as its last run knew."""
+        return STATUS not in self.attributes
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Quantity -> hash of what it depended on; see `results.fingerprints`."""
+        return dict(line.split(" ") for line in self.attributes["fingerprint"].splitlines())
+
+    @property
+    def arrays(self) -> dict[str, Document]:
+        """Variable -> its metadata."""
+        return dict(self.content["consolidated_metadata"]["metadata"])
+
+    def size(self, axis: str) -> int:
+        """The length of an axis."""
+        return int(self.arrays[axis]["shape"][0])
+
+    def block(self, variables: Mapping[str, Variable], sizes: Mapping[str, int]) -> dict[str, int]:
+        """The block in which the store's variables are cut; axes of none of them are whole."""
+        block = dict(sizes)
+        for name, variable in variables.items():
+            if name in self.arrays:
+                chunk = self.arrays[name]["chunk_grid"]["configuration"]["chunk_shape"]
+                block.update(zip(variable.axes, map(int, chunk), strict=True))
+        return block
+
+
+def read_root(place: Place) -> Root | None:
+    """The metadata of the store at a place; None where servegrid has made none, or where it cannot be read."""
+    try:
+        content = json.loads(place.read(ROOT) or b"null")
+        root = Root(content)
+        return root if {"servegrid_version", "fingerprint", "sweep"} <= root.attributes.keys() and root.arrays else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def documents(template: xr.Dataset, blocks: Blocks, variables: Mapping[str, Variable]) -> dict[str, bytes]:
+    """Key -> bytes of everything in a store but the chunks of its results: metadata, labels, facts.
+
+    `template`: the dataset with all of its metadata. `variables`: what will be written, in chunks of the blocks.
+    """
+    kept: dict[str, Buffer] = {}
+    memory = MemoryStore(kept)
+    encoding: dict[str, dict[str, object]] = {str(name): {"compressors": COMPRESSORS} for name in template.variables}
+    for name, variable in variables.items():
+        encoding[name]["chunks"] = variable.shape(blocks.block) or None
+    with warnings.catch_warnings():
+        _accept_unspecified()
+        template.to_zarr(
+            memory,
+            mode="w",
+            compute=False,
+            consolidated=False,
+            encoding=encoding,
+            zarr_format=3,
+        )
+        zarr.consolidate_metadata(memory)
+    return {key: value.to_bytes() for key, value in kept.items()}
+
+
+def _accept_unspecified() -> None:
+    """Labels are text, for which Zarr v3 has no final specification yet; zarr-python and xarray read it.
+
+    The same for consolidated metadata: without it, opening a store costs a request for each variable.
+    """
+    warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
+    warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
+
+
+def lay_out(place: Place, wanted: Mapping[str, bytes], stale: Iterable[str] = ()) -> None:
+    """Make every document of the store be there; what is right already is left as it is.
+
+    A root that names the store comes first where there is none, and last where it changes: whenever the machine
+    stops, the root describes the chunks that are there. `stale`: chunks that a change of the root makes wrong.
+    """
+    if is_laid_out(place, wanted):
+        return
+    new, old = json.loads(wanted[ROOT]), read_root(place)
+    if old is None:
+        _write_root(place, new, UNFINISHED)
+    else:
+        new["attributes"] |= {key: old.attributes[key] for key in _MADE if key in old.attributes}
+        _write_root(place, old.content, UNFINISHED)
+        place.remove(stale)
+    for key in differing(place, wanted):
+        place.write(key, wanted[key])
+    _write_root(place, new, UNFINISHED)
+
+
+def differing(place: Place, wanted: Mapping[str, bytes]) -> list[str]:
+    """The keys of the documents, the root aside, that are missing or are not as they should be."""
+    return [key for key, content in wanted.items() if key != ROOT and place.read(key) != content]
+
+
+def is_laid_out(place: Place, wanted: Mapping[str, bytes]) -> bool:
+    """Whether `lay_out` would change nothing."""
+    old = read_root(place)
+    return old is not None and _same(old.content, json.loads(wanted[ROOT])) and not differing(place, wanted)
+
+
+def _same(old: Document, new: Document) -> bool:
+    """Whether two roots describe the same store, whoever made it and whether or not it is finished."""
+
+    def lasting(content: Document) -> Document:
+        attributes = {key: value for key, value in content["attributes"].items() if key not in (*_MADE, STATUS)}
+        return {**content, "attributes": attributes}
+
+    return lasting(old) == lasting(new)
+
+
+def finish(place: Place) -> None:
+    """Say in the root that nothing is missing; nobody else may be writing."""
+    root = read_root(place)
+    if root is not None and not root.is_finished:
+        _write_root(place, root.content, None)
+    place.tidy()
+
+
+def _write_root(place: Place, content: Document, status: str | None) -> None:
+    """Write the root's metadata, unless it is there."""
+    attributes = {key: value for key, value in content["attributes"].items() if key != STATUS}
+    if status is not None:
+        attributes[STATUS] = status
+    written = json.dumps({**content, "attributes": attributes}, indent=2).encode()
+    if place.read(ROOT) != written:
+        place.write(ROOT, written)
+
+
+@dataclass(frozen=True)
 class Store:
-    """A store that is being written."""
+    """The chunks of the results: which there are, writing and reading them."""
 
-    def __init__(self, path: Path, variables: Mapping[str, Variable]) -> None:
-        self.path, self.variables = path, variables
-        self.arrays = {name: zarr.open_array(path / name, mode="r+") for name in variables}
+    place: Place
+    variables: Mapping[str, Variable]
+    blocks: Blocks
+
+    @cached_property
+    def arrays(self) -> dict[str, zarr.Array[Any]]:
+        """The arrays of zarr."""
+        store = self.place.zarr_store()
+        # Chunks that hold nothing but the fill value are written, too: what is absent is not done.
+        config: Any = {"write_empty_chunks": True}
+        return {name: zarr.open_array(store, path=name, mode="r+", config=config) for name in self.variables}
 
     def write(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the outputs of one region; regions that are whole chunks may be written at the same time."""
-        for name, values in arrays.items():
-            self.arrays[name][part_of(region, self.variables[name])] = values
+        """Write outputs of one block; several may be written at the same time."""
+        with self.place.reached():
+            for name, values in arrays.items():
+                self.arrays[name][part_of(region, self.variables[name])] = values
+
+    def read(self, region: Region, name: str) -> np.ndarray:
+        """One output of a block; ValueError and the like where the chunk is damaged."""
+        with self.place.reached():
+            return np.asarray(self.arrays[name][part_of(region, self.variables[name])])
+
+    def grid(self, name: str) -> tuple[int, ...]:
+        """How many chunks the variable has along its axes."""
+        return self.variables[name].shape(self.blocks.counts)
+
+    def present(self, name: str) -> np.ndarray:
+        """A flag for each chunk of the variable: whether it is there."""
+        found = np.zeros(self.grid(name), dtype=bool)
+        prefix = f"{name}/c"
+        for key in self.place.keys(prefix):
+            position = tuple(int(part) for part in key[len(prefix) :].split("/") if part)
+            if len(position) == found.ndim and all(map(int.__lt__, position, found.shape)):
+                found[position] = True
+        return found
+
+    def key(self, region: Region, name: str) -> str:
+        """Where the chunk of a block is kept."""
+        return chunk_key(name, (region[axis].start // self.blocks.block[axis] for axis in self.variables[name].axes))
 
 
-def check_target(path: Path, overwrite: bool) -> None:
-    """Raise InputError unless a store can be made at `path`."""
-    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise InputError(f"{path}: is the current folder or holds it, expected the name of a store to make")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; give another name, or --overwrite to replace it")
-    if path.exists() and not _is_ours(path):
-        raise InputError(f"{path}: is no store that servegrid made, and is not overwritten; give another name")
-    parent = path.absolute().parent
-    existing = next(folder for folder in (parent, *parent.parents) if folder.exists())
-    if not existing.is_dir():
-        raise InputError(f"{path}: {existing} is a file, expected a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: the folder {existing} cannot be written; choose another, or change its permissions")
+def chunk_key(name: str, position: Iterable[int]) -> str:
+    """Where a chunk of a variable is kept."""
+    return "/".join([name, "c", *map(str, position)])
 
 
-def _is_ours(path: Path) -> bool:
-    try:
-        metadata = json.loads((path / "zarr.json").read_bytes())
-        return "servegrid_version" in metadata["attributes"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def cut_short(root: Root, variables: Mapping[str, Variable], sizes: Mapping[str, int]) -> list[str]:
+    """The chunks at the old ends of axes that are to grow, where a chunk was longer than what was left.
 
-
-@contextmanager
-def new_store(
-    path: Path, template: xr.Dataset, variables: Mapping[str, Variable], block: Mapping[str, int]
-) -> Iterator[Store]:
-    """A store to write into; it appears at `path` when the context ends well, and leaves nothing when it fails.
-
-    `template`: the dataset with all of its metadata. `variables`: what will be written, in chunks of `block`.
+    Whether such a chunk holds the new labels could not be seen from its being there.
     """
-    place = path.resolve()  # a link is followed, not replaced
-    partial = place.with_name(f".{place.name}.partial-{os.getpid()}")
-    with _folder(place.parent):
-        try:
-            _write_template(partial, template, variables, block)
-            yield Store(partial, variables)
-            _consolidate(partial)
-            _move(partial, place)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+    keys = []
+    for name, variable in variables.items():
+        if name in root.arrays:
+            old, new = [root.size(axis) for axis in variable.axes], variable.shape(sizes)
+            chunk = variable.shape(root.block({name: variable}, sizes))
+            counts = [ceil(size / length) for size, length in zip(old, chunk, strict=True)]
+            cut = [place for place in range(len(old)) if new[place] > old[place] and old[place] % chunk[place]]
+            for position in np.ndindex(*counts):
+                if any(position[place] == counts[place] - 1 for place in cut):
+                    keys.append(chunk_key(name, position))
+    return keys
 
 
-@contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """A folder and its parents, made where they are missing, and removed again where what follows fails."""
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for made in missing:
-            with suppress(OSError):  # not made, or somebody else has put something there
-                made.rmdir()
-        raise
-
-
-def _write_template(
-    path: Path, template: xr.Dataset, variables: Mapping[str, Variable], block: Mapping[str, int]
-) -> None:
-    encoding: dict[str, dict[str, object]] = {
-        name: {"chunks": variable.shape(block), "compressors": [COMPRESSOR]}
-        for name, variable in variables.items()
-        if variable.axes
-    }
-    with warnings.catch_warnings():
-        _accept_unspecified_strings()
-        template.to_zarr(path, mode="w", compute=False, consolidated=False, encoding=encoding, zarr_format=3)
-
-
-def _accept_unspecified_strings() -> None:
-    """Labels are text, for which Zarr v3 has no final specification yet; zarr-python and xarray read it."""
-    warnings.filterwarnings("ignore", category=zarr.errors.UnstableSpecificationWarning)
-
-
-def _consolidate(path: Path) -> None:
-    with warnings.catch_warnings():
-        # The same for consolidated metadata: without it, opening a store costs a request for each variable.
-        warnings.filterwarnings("ignore", message="Consolidated metadata", category=ZarrUserWarning)
-        _accept_unspecified_strings()
-        zarr.consolidate_metadata(path)
-
-
-def _move(partial: Path, place: Path) -> None:
-    """Put the finished store in its place; an old one stays until the new one is there."""
-    old = place.with_name(f".{place.name}.old-{os.getpid()}")
-    if place.exists():
-        place.rename(old)
-    try:
-        partial.rename(place)
-    except BaseException:
-        if old.exists():
-            old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def open_store(path: Path) -> xr.Dataset:
+def open_store(place: str | Path | Place) -> xr.Dataset:
     """The dataset of a store, lazily."""
-    with warnings.catch_warnings():
-        _accept_unspecified_strings()
-        dataset: xr.Dataset = xr.open_zarr(path)
+    place = place if isinstance(place, Place) else place_of(place)
+    with warnings.catch_warnings(), place.reached():
+        _accept_unspecified()
+        dataset: xr.Dataset = xr.open_zarr(place.path if isinstance(place, Folder) else str(place))
         return dataset
-
-
-def disk_bytes(path: Path) -> int:
-    """The size of a store's files [byte]."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

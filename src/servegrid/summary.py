@@ -5,7 +5,6 @@ Kept while the regions pass by, so that nothing has to be read again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from servegrid import expression
-from servegrid.blocks import Region
+from servegrid.blocks import Region, region_sizes
 from servegrid.evaluate import Evaluator
 from servegrid.graph import Expression
 from servegrid.parameters import FEASIBLE, Parameters
@@ -22,6 +21,8 @@ from servegrid.sweepfile import SCORE, SELECTED, Sweep
 
 MOST_LABELS = 64  # of an axis for each of whose labels the best point is kept
 FLAGS = (FEASIBLE, SELECTED)
+
+Group = tuple[int, ...]  # a place along each axis of the groups
 
 
 def objective(sweep: Sweep) -> str | None:
@@ -45,15 +46,47 @@ def scored(parameters: Parameters) -> Sweep:
     return replace(sweep, expressions={**sweep.expressions, SCORE: score}, outputs=(*outputs, SCORE))
 
 
-@dataclass
-class Summary:
-    """Shares and best points so far; `add` may be called by several threads at once."""
+@dataclass(frozen=True)
+class Found:
+    """What a part of the grid holds: how often each flag is true, and the best point of each group.
 
-    parameters: Parameters
+    A point is its index in the grid of the score, negative: of equal scores the first in the grid is the greatest.
+    """
+
+    true: Mapping[str, int] = field(default_factory=dict)
+    best: Mapping[Group, tuple[float, int]] = field(default_factory=dict)
+
+    def merged(self, other: Found) -> Found:
+        """What both parts hold; the order of parts does not matter."""
+        true = {flag: self.true.get(flag, 0) + other.true.get(flag, 0) for flag in (*self.true, *other.true)}
+        best = dict(self.best)
+        for group, candidate in other.best.items():
+            best[group] = max(best.get(group, candidate), candidate)
+        return Found(true, best)
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Looks through the results of regions; small enough to be sent about.
+
+    `evaluator`: one with the score. `objective`: what the score ranks by, negated where `sign` is -1.
+    """
+
     evaluator: Evaluator
-    true: dict[str, int] = field(default_factory=dict)
-    best: dict[tuple[int, ...], tuple[float, int]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    objective: str | None
+    sign: int = 1
+
+    @classmethod
+    def of(cls, sweep: Sweep, evaluator: Evaluator) -> Finder:
+        """The finder of the sweep's own objective."""
+        name = objective(sweep)
+        lower = name is not None and sweep.solver.quantity(name).better == "lower"
+        return cls(evaluator, name, -1 if lower else 1)
+
+    @property
+    def ingredients(self) -> tuple[str, ...]:
+        """The outputs from which everything is found."""
+        return tuple(name for name in (self.objective, *FLAGS) if name in self.evaluator.outputs)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -66,18 +99,27 @@ class Summary:
         short = [axis for axis in self.axes if self.evaluator.sizes[axis] <= MOST_LABELS]
         return tuple(short[:2])
 
-    def add(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take in the results of one region."""
-        counts = {flag: int(np.count_nonzero(arrays[flag])) for flag in FLAGS if flag in arrays}
-        winners = self._winners(region, arrays[SCORE]) if SCORE in arrays else {}
-        with self._lock:
-            for flag, found in counts.items():
-                self.true[flag] = self.true.get(flag, 0) + found
-            for group, (score, index) in winners.items():
-                # Of equal scores the first in the order of the grid wins, whichever thread was faster.
-                self.best[group] = max(self.best.get(group, (-inf, 0)), (score, -index))
+    def look(self, region: Region, arrays: Mapping[str, np.ndarray]) -> Found:
+        """What these results of a region hold; the score among them, or nothing is ranked."""
+        true = {flag: int(np.count_nonzero(arrays[flag])) for flag in FLAGS if flag in arrays}
+        return Found(true, self._winners(region, arrays[SCORE]) if SCORE in arrays else {})
 
-    def _winners(self, region: Region, score: np.ndarray) -> dict[tuple[int, ...], tuple[float, int]]:
+    def score(self, region: Region, stored: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The score from results that are stored (as the compiled one: see `scored`)."""
+        sizes = region_sizes(region)
+
+        def spread(name: str) -> np.ndarray:
+            shape = [sizes[axis] if axis in self.evaluator.outputs[name].axes else 1 for axis in self.axes]
+            return stored[name].reshape(shape)
+
+        assert self.objective is not None
+        values = spread(self.objective)
+        counts = values == values  # NaN is not itself
+        for flag in self.ingredients[1:]:
+            counts = counts & spread(flag)
+        return np.where(counts, self.sign * values, -inf)
+
+    def _winners(self, region: Region, score: np.ndarray) -> dict[Group, tuple[float, int]]:
         axes, groups = self.axes, self.groups
         rest = [axis for axis in axes if axis not in groups]
         ordered = score.transpose([axes.index(axis) for axis in (*groups, *rest)])
@@ -93,21 +135,45 @@ class Summary:
                 sizes = tuple(self.evaluator.sizes[axis] for axis in axes)
                 flat_index = int(np.ravel_multi_index(index, sizes)) if axes else 0
                 group = tuple(place[number] + region[axis].start for number, axis in enumerate(groups))
-                winners[group] = (float(flat[place][position]), flat_index)
+                winners[group] = (float(flat[place][position]), -flat_index)
         return winners
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a whole grid holds, with labels."""
+
+    parameters: Parameters
+    finder: Finder
+    found: Found
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The one with the score."""
+        return self.finder.evaluator
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes of the score."""
+        return self.finder.axes
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The axes for each of whose labels there is a best point."""
+        return self.finder.groups
 
     def share(self, flag: str) -> float | None:
         """The share of points at which a flag is true."""
-        if flag not in self.true:
+        if flag not in self.found.true:
             return None
-        return self.true[flag] / int(
+        return self.found.true[flag] / int(
             np.prod([self.evaluator.sizes[axis] for axis in self.evaluator.outputs[flag].axes])
         )
 
     def winners(self) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Labels of each group -> its best point: coordinates along all axes of the score, and the outputs there."""
         found = {}
-        for group, (_, index) in sorted(self.best.items()):
+        for group, (_, index) in sorted(self.found.best.items()):
             labels = tuple(self._label(axis, place) for axis, place in zip(self.groups, group, strict=True))
             found[labels] = self._point(-index)
         return found
@@ -116,7 +182,7 @@ class Summary:
         """Labels of each group -> its best score; higher is better."""
         return {
             tuple(self._label(axis, place) for axis, place in zip(self.groups, group, strict=True)): score
-            for group, (score, _) in sorted(self.best.items())
+            for group, (score, _) in sorted(self.found.best.items())
         }
 
     def _label(self, axis: str, place: int) -> Any:

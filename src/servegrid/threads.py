@@ -1,0 +1,65 @@
+"""The crew of a single process: threads. Kernels and compressors do not hold Python's lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from servegrid.errors import InputError
+from servegrid.evaluate import available_cores
+from servegrid.job import Job, Receipt, Task
+from servegrid.show import counted
+
+WAITING = 2  # tasks for each thread that are handed out: one at work, one that waits
+
+
+@dataclass(frozen=True)
+class Threads:
+    """A pool of threads."""
+
+    threads: int
+    memory: int | None = None
+    retries: int = 0
+
+    @classmethod
+    def of(cls, threads: int | None = None) -> Threads:
+        """So many threads; one for each core without a number."""
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: got {threads}, expected 1 or more")
+        return cls(threads or available_cores())
+
+    @property
+    def size(self) -> int:
+        """Tasks at once."""
+        return self.threads
+
+    @property
+    def title(self) -> str:
+        """Who they are."""
+        return counted(self.threads, "thread")
+
+    def limited(self, threads: int) -> Threads:
+        """So many threads at most."""
+        return replace(self, threads=min(self.threads, threads))
+
+    def do(self, job: Job, tasks: Iterable[Task]) -> Iterator[Receipt]:
+        """Do all tasks; one that fails, or Ctrl-C, ends the others."""
+        kept = threading.local()  # each thread fills its arrays again and again
+
+        def work(task: Task) -> Receipt:
+            return job.do(task, threading.current_thread().name, kept.__dict__)
+
+        ahead = iter(tasks)
+        with ThreadPoolExecutor(self.threads, "thread") as pool:
+            try:
+                running = {pool.submit(work, task) for task in islice(ahead, WAITING * self.threads)}
+                while running:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    running |= {pool.submit(work, task) for task in islice(ahead, len(done))}
+                    for future in done:
+                        yield future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
