@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from servegrid.api import explain, plan, run, sweep
+    from servegrid.api import explain, plan, run, sweep, verify
     from servegrid.catalog import Catalog
     from servegrid.continuous_batching import (
         ContinuousBatchingModel,
@@ -35,6 +35,7 @@ _HOMES = {
     "Quantity": "quantity",
     "CONTINUOUS_BATCHING": "solvers",
     "Solver": "solvers",
+    "verify": "api",
 }
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "plan",
     "run",
     "sweep",
+    "verify",
 ]
 
 

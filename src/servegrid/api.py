@@ -21,6 +21,7 @@ from servegrid.solvers import Solver
 from servegrid.store import open_store
 from servegrid.sweepfile import Sweep, make_sweep, read_sweep
 from servegrid.threads import Threads
+from servegrid.verification import SAMPLE, Verdict, check_store
 
 SweepLike = str | Path | Sweep | None
 
@@ -148,6 +149,53 @@ def run(
     with crew(threads, workers, scheduler, cluster) as team:
         store_sweep(sweep, out, memory, team, overwrite, share, progress)
     return open_store(out)
+
+
+def verify(
+    store: str | Path,
+    *,
+    sample: int = SAMPLE,
+    everything: bool = False,
+    repair: bool = False,
+    memory: float | str = DEFAULT_MEMORY,
+    threads: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    cluster: str | Path | None = None,
+    solver: Solver | None = None,
+) -> Verdict:
+    """Check every chunk of a store against its checksum, and compute a sample of the blocks again.
+
+    Parameters
+    ----------
+    store
+        A folder, or a URL.
+    sample
+        Blocks, chosen at random, that are computed again and compared bit for bit [1].
+    everything
+        Compute all blocks again.
+    repair
+        Compute what is missing, damaged or stale, and nothing else, and write it anew.
+    memory, threads, workers, scheduler, cluster
+        As for `run`.
+    solver
+        The solver, where it has equations of your own.
+
+    Returns
+    -------
+    Verdict
+        `faults`: each with its kind, file and region; `is_good`: whether the store can be relied upon now.
+
+    Raises
+    ------
+    InputError
+        Where there is no store, or where it was made with other equations or numbers and only a sample is to be
+        repaired.
+    MachineError
+        Where the store cannot be read or written.
+    """
+    with crew(threads, workers, scheduler, cluster) as team:
+        return check_store(store, sample, everything, repair, memory, team, solver)
 
 
 def plan(

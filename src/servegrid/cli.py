@@ -19,6 +19,22 @@ MEMORY = click.option(
     "--memory", default="2 GiB", show_default=True, help="Memory budget of each process, such as 1GiB."
 )
 THREADS = click.option("--threads", type=click.IntRange(1), help="Threads  [default: all cores]")
+WHO = (
+    THREADS,
+    click.option("--workers", type=click.IntRange(1), help="Processes of this machine instead of threads."),
+    click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler instead, such as tcp://host:8786."),
+    click.option("--cluster", type=click.Path(path_type=Path), help="Jobs of a batch system instead: a YAML file."),
+    click.option("--slurm", type=click.Path(path_type=Path), help="The same, of SLURM."),
+)
+
+
+def CREW(command: Any) -> Any:  # noqa: N802  # a decorator like its neighbours
+    """Who does the work."""
+    for option in reversed(WHO):
+        command = option(command)
+    return command
+
+
 CATALOG = click.option(
     "--catalog",
     multiple=True,
@@ -79,11 +95,7 @@ def main() -> None:
 @SWEEP
 @click.option("--out", help="The Zarr store: a folder, or a URL such as s3://bucket/x.zarr  [default: <sweep>.zarr]")
 @MEMORY
-@THREADS
-@click.option("--workers", type=click.IntRange(1), help="Processes of this machine instead of threads.")
-@click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler instead, such as tcp://host:8786.")
-@click.option("--cluster", type=click.Path(path_type=Path), help="Jobs of a batch system instead: a YAML file.")
-@click.option("--slurm", type=click.Path(path_type=Path), help="The same, of SLURM.")
+@CREW
 @click.option("--part", metavar="I/N", help="Only a share of the work, such as 3/64; other runs do theirs.")
 @click.option("--overwrite", is_flag=True, help="Throw a store of another sweep away.")
 def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: bool, **who: Any) -> None:
@@ -105,6 +117,29 @@ def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: 
     with report.progress_bar(console) as bar, crew(**who) as team:
         done = store_sweep(checked, out or f"{sweep.stem}.zarr", memory, team, overwrite, share, bar)
     report.print_run(console, done)
+
+
+@main.command()
+@click.argument("store")
+@click.option("--sample", type=click.IntRange(0), default=16, show_default=True, help="Blocks to compute again.")
+@click.option("--all", "everything", is_flag=True, help="Compute all blocks again.")
+@click.option("--repair", is_flag=True, help="Mend what is missing, damaged or stale, and nothing else.")
+@MEMORY
+@CREW
+def verify(store: str, sample: int, everything: bool, repair: bool, memory: str, **who: Any) -> None:
+    """Check every chunk of a store, and compute a random sample again.
+
+    Exit code 1 where something is not as it should be.
+    """
+    from servegrid import report
+    from servegrid.crews import crew
+    from servegrid.verification import check_store
+
+    with crew(**who) as team:
+        verdict = check_store(store, sample, everything, repair, memory, team)
+    report.print_verdict(_console(), verdict)
+    if not verdict.is_good:
+        sys.exit(1)
 
 
 @main.command()

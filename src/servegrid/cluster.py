@@ -23,7 +23,7 @@ from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_com
 from pydantic import BaseModel, ConfigDict, Field
 
 from servegrid.errors import InputError, MachineError
-from servegrid.job import Job, Receipt, Task
+from servegrid.job import Result_co, Task, Work
 from servegrid.show import counted
 from servegrid.units import UnitError, to_number
 from servegrid.yamlfile import read_mapping, validate
@@ -92,17 +92,17 @@ class Cluster:
         """The same: whoever started the workers has chosen their threads."""
         return self
 
-    def do(self, job: Job, tasks: Iterable[Task]) -> Iterator[Receipt]:
+    def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks; those of a worker that is lost are done by another."""
         name = f"servegrid-{uuid4().hex[:8]}"
         ahead = iter(tasks)
         first = next(ahead, None)
         if first is None:
             return
-        job.prepare()  # workers that share the cache folder find the kernel there
+        work.prepare()  # workers that share the cache folder find the kernel there
         try:
-            with self._prepared(name, job), self._counting_losses(name):
-                yield from self._receipts(name, chain([first], ahead))
+            with self._prepared(name, work), self._counting_losses(name):
+                yield from self._results(name, chain([first], ahead))
         except KilledWorker as error:
             raise MachineError(
                 f"{_MOST_ATTEMPTS + 1} workers were lost one after another over the same chunk ({error.task!r}); "
@@ -113,7 +113,7 @@ class Cluster:
                 raise
             raise MachineError("the dask scheduler is gone") from None
 
-    def _receipts(self, name: str, tasks: Iterator[Task]) -> Iterator[Receipt]:
+    def _results(self, name: str, tasks: Iterator[Task]) -> Iterator[Any]:
         running: Any = as_completed(loop=self.client.loop)
 
         def hand_out(count: int) -> None:
@@ -133,11 +133,11 @@ class Cluster:
         return max(1, sum(threads.values()))
 
     @contextmanager
-    def _prepared(self, name: str, job: Job) -> Iterator[None]:
-        """Every worker, also one that joins later, has the job."""
+    def _prepared(self, name: str, work: Work[Any]) -> Iterator[None]:
+        """Every worker, also one that joins later, has the work."""
         for attempts_left in reversed(range(_MOST_ATTEMPTS)):
             try:
-                self.client.register_plugin(_Load(job), name=name)
+                self.client.register_plugin(_Load(work), name=name)
                 break
             except OSError:  # a worker was lost at this moment
                 if not attempts_left:
@@ -164,21 +164,21 @@ class Cluster:
 
 
 class _Load(WorkerPlugin):
-    """The job, in a worker."""
+    """The work, in a worker."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, work: Work[Any]) -> None:
+        self.work = work
         self.kept: Any = None
 
     def setup(self, worker: object) -> None:
         self.kept = threading.local()  # each thread fills its arrays again and again
-        self.job.prepare()
+        self.work.prepare()
 
 
-def _do(name: str, task: Task) -> Receipt:
+def _do(name: str, task: Task) -> Any:
     worker = get_worker()
     plugin = cast(_Load, worker.plugins[name])
-    return plugin.job.do(task, worker.address, plugin.kept.__dict__)
+    return plugin.work.do(task, worker.address, plugin.kept.__dict__)
 
 
 @contextmanager

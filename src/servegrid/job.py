@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Receipt:
 
 
 Memory = dict[str, np.ndarray]
+Result_co = TypeVar("Result_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,16 @@ class Job:
         return self.finder.look(region, counted)
 
 
+class Work(Protocol[Result_co]):
+    """What a crew does with tasks; it can be pickled."""
+
+    def prepare(self) -> None:
+        """Get ready, once in each process."""
+
+    def do(self, task: Task, worker: str, memory: Memory) -> Result_co:
+        """Do one task; `memory` is kept from task to task, for each thread its own."""
+
+
 class Crew(Protocol):
     """Those who do the tasks."""
 
@@ -105,5 +116,5 @@ class Crew(Protocol):
     def limited(self, threads: int) -> Crew:
         """The same with so many threads in one process at most, where that can be chosen."""
 
-    def do(self, job: Job, tasks: Iterable[Task]) -> Iterator[Receipt]:
-        """Do all tasks, few of them at a time; receipts come in any order."""
+    def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
+        """Do all tasks, few of them at a time; results come in any order."""

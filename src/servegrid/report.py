@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,7 @@ from servegrid.runner import Report
 from servegrid.sheet import Sheet
 from servegrid.summary import FLAGS, Summary
 from servegrid.sweepfile import SELECTED, Sweep
+from servegrid.verification import Verdict
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -71,6 +73,9 @@ def _print_notes(console: Console, plan: Plan) -> None:
     for name, labels in unknown_facts(plan.parameters).items():
         shown = ", ".join(labels[:6]) + (f" and {len(labels) - 6} more" if len(labels) > 6 else "")
         _print_line(console, "note:", f" the catalogue has no {name} of {shown}: NaN there", "yellow")
+
+
+MOST_FAULTS = 20  # that are shown
 
 
 class _Rate(ProgressColumn):
@@ -165,12 +170,30 @@ def _work(done: Report) -> Iterator[str]:
     if tally.receipts > 1:
         slowest = tally.slowest[0]
         region = done.plan.blocks[slowest.block]
-        where = ", ".join(f"{axis} {part.start}:{part.stop}" for axis, part in region.items())
+        where = show.region_text(region, done.plan.parameters.sweep.axes)
         again = f", {show.counted(done.retries, 'block')} begun again after a worker was lost" if done.retries else ""
         yield (
             f"{show.count(rate / len(tally.points))} points/s for each of {show.counted(len(tally.points), 'worker')}"
             f"{again}; slowest block {show.number(slowest.seconds, 's')} ({where})"
         )
+
+
+def print_verdict(console: Console, verdict: Verdict) -> None:
+    """What is wrong with a store, and whether it was mended."""
+    if verdict.faults:
+        rows = [[fault.kind, fault.key, fault.region] for fault in verdict.faults[:MOST_FAULTS]]
+        console.print(Sheet("", ["fault", "file", "holds"], rows, folds=True))
+    if len(verdict.faults) > MOST_FAULTS:
+        console.print(f"and {len(verdict.faults) - MOST_FAULTS:,} more", highlight=False)
+    if verdict.changed:
+        _print_line(
+            console, "stale:", f" made with other values or equations of {', '.join(verdict.changed)}", "yellow"
+        )
+    kinds = Counter(fault.kind for fault in verdict.faults)
+    found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()) or "nothing missing or damaged"
+    mended = "; all mended" if verdict.mended else ""
+    again = f"{verdict.recomputed:,} of {show.counted(verdict.blocks, 'block')} computed again"
+    _print_line(console, str(verdict.place), f"  {show.counted(verdict.chunks, 'chunk')}, {again}: {found}{mended}")
 
 
 def _filter(done: Report) -> str:

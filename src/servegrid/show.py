@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BINARY = (*((2.0 ** (10 * power), f"{'KMGTPE'[power - 1]}iB") for power in range(6, 0, -1)), (1.0, "byte"))
@@ -52,3 +54,14 @@ def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
     scaled = value / step
     digits = f"{scaled:.0f}" if scaled == round(scaled) else f"{scaled:.4g}"
     return f"{digits} {name}".strip()
+
+
+def region_text(region: Mapping[str, slice], axes: Mapping[str, Any]) -> str:
+    """A part of a grid by its labels: "model llama-3.1-8b, seq_len 1024 to 8192"; axes that are whole are left out."""
+    parts = []
+    for axis, part in region.items():
+        labels = axes[axis][part]
+        if len(labels) < len(axes[axis]):
+            last = f" to {labels[-1]}" if len(labels) > 1 else ""
+            parts.append(f"{axis} {labels[0]}{last}")
+    return ", ".join(parts) or "all"

@@ -10,7 +10,7 @@ from itertools import islice
 
 from servegrid.errors import InputError
 from servegrid.evaluate import available_cores
-from servegrid.job import Job, Receipt, Task
+from servegrid.job import Result_co, Task, Work
 from servegrid.show import counted
 
 WAITING = 2  # tasks for each thread that are handed out: one at work, one that waits
@@ -45,20 +45,20 @@ class Threads:
         """So many threads at most."""
         return replace(self, threads=min(self.threads, threads))
 
-    def do(self, job: Job, tasks: Iterable[Task]) -> Iterator[Receipt]:
+    def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks; one that fails, or Ctrl-C, ends the others."""
         kept = threading.local()  # each thread fills its arrays again and again
 
-        def work(task: Task) -> Receipt:
-            return job.do(task, threading.current_thread().name, kept.__dict__)
+        def do(task: Task) -> Result_co:
+            return work.do(task, threading.current_thread().name, kept.__dict__)
 
         ahead = iter(tasks)
         with ThreadPoolExecutor(self.threads, "thread") as pool:
             try:
-                running = {pool.submit(work, task) for task in islice(ahead, WAITING * self.threads)}
+                running = {pool.submit(do, task) for task in islice(ahead, WAITING * self.threads)}
                 while running:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
-                    running |= {pool.submit(work, task) for task in islice(ahead, len(done))}
+                    running |= {pool.submit(do, task) for task in islice(ahead, len(done))}
                     for future in done:
                         yield future.result()
             finally:

@@ -1,0 +1,215 @@
+"""Is everything in a store there, whole, and what the equations give? And mend what is not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from servegrid.blocks import owns
+from servegrid.errors import InputError, MachineError
+from servegrid.evaluate import Evaluator
+from servegrid.growth import stored_sweep
+from servegrid.job import Crew, Job, Memory, Task
+from servegrid.missing import Missing
+from servegrid.place import Place, place_of
+from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
+from servegrid.results import fingerprints, template
+from servegrid.show import region_text
+from servegrid.solvers import Solver
+from servegrid.store import Root, Store, differing, documents, finish, lay_out, read_root
+from servegrid.summary import Finder
+from servegrid.threads import Threads
+
+SAMPLE = 16  # blocks that are computed again
+
+Kind = Literal["missing", "damaged", "stale"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is not as it should be: `key` in the store, which holds `region` (in words)."""
+
+    kind: Kind
+    key: str
+    region: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found. `changed`: quantities whose values or equations are not those that the store was made with."""
+
+    place: Place
+    chunks: int
+    recomputed: int
+    blocks: int
+    changed: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    mended: bool
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the store can be relied upon now."""
+        return self.mended or not (self.faults or self.changed)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The work of looking at blocks: each output of a task is read; with `look`, computed again and compared."""
+
+    evaluator: Evaluator
+    store: Store
+
+    def prepare(self) -> None:
+        """Compile the kernel, or take it from the cache."""
+        _ = self.evaluator.kernel
+
+    def do(self, task: Task, worker: str, memory: Memory) -> tuple[Task, dict[str, Kind]]:
+        """The outputs that are damaged or stale."""
+        region = self.store.blocks[task.block]
+        found: dict[str, Kind] = {}
+        stored = {}
+        for name in task.outputs:
+            try:
+                stored[name] = self.store.read(region, name)
+            except OSError:
+                raise
+            except Exception:  # whatever a decoder makes of wrong bytes; the checksum first
+                found[name] = "damaged"
+        if task.look:
+            fresh = self.evaluator.region(region, memory, tuple(stored))
+            found |= {name: "stale" for name, values in stored.items() if not _same_bits(values, fresh[name])}
+        return task, found
+
+
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(_bytes(one), _bytes(other))
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def check_store(
+    out: str | Path,
+    sample: int = SAMPLE,
+    everything: bool = False,
+    repair: bool = False,
+    memory: float | str = DEFAULT_MEMORY,
+    crew: Crew | None = None,
+    solver: Solver | None = None,
+) -> Verdict:
+    """Check every chunk of a store against its checksum, and compute some blocks again; see `servegrid.verify`."""
+    place = place_of(out)
+    if repair:
+        place.check()
+    try:
+        with place.locked() if repair else nullcontext():
+            check = _Check.of(place, memory, crew or Threads.of(), solver)
+            if repair and check.changed and not everything:
+                raise InputError(
+                    f"{place}: was made with other values or equations ({', '.join(check.changed)}); "
+                    "add --all to compute all of it again"
+                )
+            verdict = check.verdict(sample, everything, repair)
+            if repair and not verdict.is_good:
+                check.repair()
+                return replace(verdict, mended=True)
+            return verdict
+    except OSError as error:
+        raise MachineError(f"{place}: could not be read or written ({error.strerror or error})") from error
+
+
+@dataclass(frozen=True)
+class _Check:
+    place: Place
+    root: Root
+    plan: Plan
+    store: Store
+    faulty: dict[int, dict[str, Kind]] = field(default_factory=dict)
+    """Block -> its outputs that are not right."""
+
+    @classmethod
+    def of(cls, place: Place, memory: float | str, crew: Crew, solver: Solver | None) -> _Check:
+        root = read_root(place)
+        if root is None:
+            raise InputError(
+                f"{place}: is no store that servegrid made, or its zarr.json is missing or damaged; "
+                "expected the folder or URL of a store"
+            )
+        plan = make_plan(stored_sweep(root, solver), memory, crew, root)
+        return cls(place, root, plan, Store(place, plan.evaluator.outputs, plan.blocks))
+
+    @property
+    def documents(self) -> dict[str, bytes]:
+        return documents(template(self.plan.parameters, self.plan.evaluator), self.plan.blocks, self.store.variables)
+
+    @cached_property
+    def changed(self) -> tuple[str, ...]:
+        now = fingerprints(self.plan.parameters)
+        return tuple(name for name, digest in self.root.fingerprint.items() if now.get(name) != digest)
+
+    def document_faults(self) -> Iterator[Fault]:
+        for key in differing(self.place, self.documents):
+            kind: Kind = "stale" if self.changed else "damaged"
+            yield Fault("missing" if self.place.read(key) is None else kind, key, "labels and metadata")
+
+    def verdict(self, sample: int, everything: bool, repair: bool) -> Verdict:
+        faults = list(self.document_faults())
+        # A chunk can only be read with the metadata of its array.
+        unreadable = {fault.key.removesuffix("/zarr.json") for fault in faults if fault.key.endswith("/zarr.json")}
+        if repair and faults:
+            lay_out(self.place, self.documents)
+            unreadable = set()
+        missing = Missing.of(self.store, Finder(self.plan.scorer, None))
+        blocks = len(self.plan.blocks)
+        again = set(range(blocks)) if everything else set(random.sample(range(blocks), min(sample, blocks)))
+        for task in missing.tasks():
+            self.faulty[task.block] = dict.fromkeys(task.outputs, "missing")
+        inspection = Inspection(self.plan.evaluator, self.store)
+        if again:
+            inspection.prepare()
+        tasks = self._tasks(again, unreadable)
+        for task, found in self.plan.crew.do(inspection, tasks):
+            if found:
+                self.faulty.setdefault(task.block, {}).update(found)
+        faults += [
+            Fault(kind, self.store.key(self.plan.blocks[block], name), self._words(block, name))
+            for block, outputs in sorted(self.faulty.items())
+            for name, kind in outputs.items()
+        ]
+        return Verdict(self.place, missing.chunks, len(again), blocks, self.changed, tuple(faults), mended=False)
+
+    def _tasks(self, again: set[int], unreadable: set[str]) -> Iterator[Task]:
+        """Everything that is there, block by block."""
+        for block in range(len(self.plan.blocks)):
+            region = self.plan.blocks[block]
+            absent = self.faulty.get(block, {})
+            there = [
+                name
+                for name, variable in self.store.variables.items()
+                if owns(region, variable) and name not in absent and name not in unreadable
+            ]
+            if there:
+                yield Task(block, tuple(there), block in again)
+
+    def _words(self, block: int, name: str) -> str:
+        region = self.plan.blocks[block]
+        own = {axis: region[axis] for axis in self.store.variables[name].axes}
+        return region_text(own, self.plan.parameters.sweep.axes)
+
+    def repair(self) -> None:
+        """Write the documents that are wrong, and compute the chunks that are."""
+        lay_out(self.place, self.documents)
+        job = Job(Finder(self.plan.evaluator, None), Store(self.place, self.store.variables, self.plan.blocks))
+        job.prepare()
+        tasks = (Task(block, tuple(outputs), False) for block, outputs in sorted(self.faulty.items()))
+        for _ in self.plan.crew.do(job, tasks):
+            pass
+        finish(self.place)
