@@ -54,6 +54,7 @@ def sweep(
     catalog: Sequence[str | Path] | None = None,
     name: str | None = None,
     question: str | None = None,
+    dtype: str | None = None,
     lazily: bool = False,
     chunks: Mapping[str, int] | None = None,
     threads: int | None = None,
@@ -64,7 +65,7 @@ def sweep(
     ----------
     file
         A sweep file; or give its words as keywords: `axes`, `values`, `outputs`, `solver`, `derive`, `where`,
-        `cases`, `catalog`, `name`, `question`.
+        `cases`, `catalog`, `name`, `question`, `dtype`.
     lazily
         Return dask arrays, computed when they are used (implied by `chunks`).
     chunks
@@ -85,7 +86,7 @@ def sweep(
     """
     checked = load(
         file, axes=axes, values=values, outputs=outputs, solver=solver, derive=derive, where=where, cases=cases,
-        catalog=catalog, name=name, question=question,
+        catalog=catalog, name=name, question=question, dtype=dtype,
     )  # fmt: skip
     parameters = gather(checked)
     evaluator = prepare(parameters)

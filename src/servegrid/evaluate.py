@@ -173,7 +173,7 @@ class Tiles:
             for name, values in evaluator.inputs.items()
         }
         self._memory = {
-            name: _aligned((prod(variable.shape(self.tiles.block)),), self.program.dtype(name))
+            name: _aligned((prod(variable.shape(self.tiles.block)),), self.program.array_dtype(name))
             for name, variable in self.stored.items()
         }
         self._buffers: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
@@ -188,10 +188,13 @@ class Tiles:
         sizes = region_sizes(tile)
         owned = self._owned(tile)
         results = {name: self._part(name, self.arrays[name], tile) for name in owned if name in self.arrays}
-        arrays = self._scratch(sizes) | results
+        rounded = self.program.rounded
+        arrays = self._scratch(sizes) | {name: array for name, array in results.items() if name not in rounded}
         inputs = {name: self._part(name, values, tile) for name, values in self.inputs.items()}
         self.kernel(sizes, inputs, arrays, self._wanted[owned])
-        return {name: arrays[name] for name in owned}
+        for name in rounded.intersection(results):
+            results[name][...] = arrays[name].reshape(results[name].shape)
+        return {name: arrays[name] for name in owned} | results
 
     def _owned(self, tile: Region) -> frozenset[str]:
         later = [axis for axis in self.cut if tile[axis].start > 0]
@@ -241,7 +244,7 @@ def _wanted(program: Program, outputs: Collection[str]) -> np.ndarray:
 
 def prepare(parameters: Parameters) -> Evaluator:
     """The sweep's evaluator; nothing is compiled or computed yet."""
-    program = Program(parameters.graph, parameters.axes, tuple(parameters.sizes))
+    program = Program(parameters.graph, parameters.axes, tuple(parameters.sizes), parameters.sweep.dtype)
     return Evaluator(program, parameters.sizes, parameters.inputs)
 
 

@@ -54,6 +54,8 @@ def differences(parameters: Parameters, root: Root, stored: Sweep) -> list[str]:
     sweep = parameters.sweep
     if list(sweep.axes) != list(stored.axes):
         return [f"its axes are {', '.join(stored.axes)}, those of the sweep {', '.join(sweep.axes)}"]
+    if sweep.dtype != stored.dtype:
+        return [f"its numbers are {stored.dtype}, those of the sweep {sweep.dtype}"]
     found = []
     for axis, labels in stored.axes.items():
         wanted = set(sweep.axes[axis].tolist())

@@ -31,6 +31,7 @@ from servegrid.graph import Graph
 
 log = logging.getLogger(__name__)
 
+_NUMBA_NAMES = {"float64": "float64", "float32": "float32", "int64": "int64", "bool": "boolean"}
 DTYPES = {"float": np.dtype("float64"), "int": np.dtype("int64"), "bool": np.dtype("bool")}
 CACHE_VARIABLE = "SERVEGRID_CACHE_DIR"
 _INDENT = "    "
@@ -59,6 +60,8 @@ class Program:
     graph: Graph
     axes: Mapping[str, tuple[str, ...]]
     order: tuple[str, ...]
+    floats: str = "float64"
+    """The type of outputs that are no counts and no flags."""
 
     @cached_property
     def nests(self) -> tuple[Nest, ...]:
@@ -75,9 +78,18 @@ class Program:
     @cached_property
     def stored(self) -> tuple[str, ...]:
         """The quantities that need an array: outputs, and what one nest hands to another."""
-        handed_over = {load for nest in self.nests for load in nest.loads if self.axes[load]}
-        wanted = handed_over | set(self.graph.outputs)
+        wanted = self.handed_over | set(self.graph.outputs)
         return tuple(name for name in self.graph.nodes if name in wanted)
+
+    @cached_property
+    def handed_over(self) -> frozenset[str]:
+        """What one nest hands to another, over axes."""
+        return frozenset(load for nest in self.nests for load in nest.loads if self.axes[load])
+
+    @cached_property
+    def rounded(self) -> frozenset[str]:
+        """Outputs that another nest needs in full: they are computed in an array aside, and rounded from there."""
+        return frozenset(name for name in self.graph.outputs if self.dtype(name) == np.float32) & self.handed_over
 
     @cached_property
     def input_arrays(self) -> tuple[str, ...]:
@@ -95,10 +107,16 @@ class Program:
         return tuple(axis for axis in self.order if any(axis in nest.axes for nest in self.nests))
 
     def dtype(self, name: str) -> np.dtype[np.generic]:
-        """The type of an array: outputs as their quantity says; inputs and intermediates stay as computed."""
+        """The type of a result: outputs as their quantity says; inputs and intermediates stay as computed."""
         kind = self.graph.quantity(name).kind
         whole = name in self.graph.outputs and name in self.graph.nodes
+        if whole and kind == "float":
+            return np.dtype(self.floats)
         return DTYPES[kind if whole or kind == "bool" else "float"]
+
+    def array_dtype(self, name: str) -> np.dtype[np.generic]:
+        """The type of the array that the kernel itself fills."""
+        return DTYPES["float"] if name in self.rounded else self.dtype(name)
 
     @cached_property
     def spelling(self) -> dict[str, str]:
@@ -164,7 +182,7 @@ def _types(program: Program) -> Iterator[str]:
 
 
 def _array_type(program: Program, name: str) -> str:
-    numba_name = {"float64": "float64", "int64": "int64", "bool": "boolean"}[program.dtype(name).name]
+    numba_name = _NUMBA_NAMES[program.array_dtype(name).name]
     return f"{numba_name}[{':, ' * (len(program.axes[name]) - 1)}::1]"
 
 

@@ -35,7 +35,8 @@ def labelled(parameters: Parameters, arrays: Mapping[str, np.ndarray | da.Array]
         if name in arrays:
             variables[name] = (parameters.axes[name], arrays[name], describe(quantity))
         else:  # an output that is an input, too
-            values = parameters.inputs[name].astype(DTYPES[quantity.kind])
+            dtype = np.dtype(parameters.sweep.dtype) if quantity.kind == "float" else DTYPES[quantity.kind]
+            values = parameters.inputs[name].astype(dtype)
             variables[name] = (parameters.axes[name], values, parameters.dataset[name].attrs)
     coordinates = {name: c.variable for name, c in parameters.dataset.coords.items() if name not in variables}
     return xr.Dataset(variables, coords=coordinates, attrs=_attributes(parameters))

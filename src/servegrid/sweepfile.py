@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,7 @@ class SweepFile(BaseModel):
     derive: dict[str, Any] = Field(default_factory=dict)
     where: str | None = None
     outputs: list[str] | None = None
+    dtype: Literal["float64", "float32"] = "float64"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Sweep:
     kept: Mapping[str, np.ndarray]
     expressions: Mapping[str, Expression]
     outputs: tuple[str, ...]
+    dtype: str
+    """Of the results that are no counts and no flags; everything is computed in double precision."""
     text: str = field(repr=False)
     where: str = ""  # how messages begin: the file
 
@@ -136,6 +139,7 @@ class _Reader:
             kept=kept,
             expressions=expressions,
             outputs=self.read_outputs(expressions, axes),
+            dtype=self.schema.dtype,
             text=as_yaml({**content, **self.files_written_out()}, SweepFile.model_fields),
         )
 
