@@ -6,6 +6,7 @@ Workers write their own blocks; the client hands out few tasks at a time and get
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from itertools import chain, islice
+from multiprocessing import resource_tracker
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal, cast
@@ -92,6 +94,11 @@ class Cluster:
         """The same: whoever started the workers has chosen their threads."""
         return self
 
+    def get_ready(self, work: Work[Any]) -> None:
+        """Compile the kernel, which workers that share the cache folder find there; wait for the first worker."""
+        work.prepare()
+        self.client.wait_for_workers(1)
+
     def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks; those of a worker that is lost are done by another."""
         name = f"servegrid-{uuid4().hex[:8]}"
@@ -99,7 +106,7 @@ class Cluster:
         first = next(ahead, None)
         if first is None:
             return
-        work.prepare()  # workers that share the cache folder find the kernel there
+        self.get_ready(work)
         try:
             with self._prepared(name, work), self._counting_losses(name):
                 yield from self._results(name, chain([first], ahead))
@@ -192,20 +199,36 @@ def processes(count: int) -> Iterator[Cluster]:
 
 @contextmanager
 def _local(count: int) -> Iterator[Client]:
-    with (
-        _quiet(),
-        # No limit of dask's on memory: the plan keeps the budget, and a paused worker would only be slower.
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            host=LOOPBACK,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with _quiet():
+        with _deaf_children():
+            # No limit of dask's on memory: the plan keeps the budget, and a paused worker would only be slower.
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                host=LOOPBACK,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Threads and processes that are begun here do not hear Ctrl-C: this process ends them.
+
+    A terminal sends it to all; each worker would print a traceback of its own.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it later would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from time import perf_counter
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -115,6 +115,9 @@ class Crew(Protocol):
 
     def limited(self, threads: int) -> Crew:
         """The same with so many threads in one process at most, where that can be chosen."""
+
+    def get_ready(self, work: Work[Any]) -> None:
+        """Be there, with the kernel compiled; `do` does it otherwise."""
 
     def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks, few of them at a time; results come in any order."""

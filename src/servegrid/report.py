@@ -99,7 +99,7 @@ class ProgressBar:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.task = progress.add_task("compiling", total=None)
+        self.task = progress.add_task("starting", total=None)
         self._lock = threading.Lock()
 
     def start(self, points: int, done: int) -> None:

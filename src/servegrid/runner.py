@@ -198,7 +198,7 @@ class _Work:
         missing = Missing.of(store, job.finder, self.part)
         self.chunks, self.stored = missing.chunks, missing.stored
         if self.stored < self.chunks:
-            job.prepare()
+            plan.crew.get_ready(job)
         begun = perf_counter()
         if self.progress is not None:
             self.progress.start(missing.points, missing.done_points)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from servegrid.errors import InputError
 from servegrid.evaluate import available_cores
@@ -44,6 +45,10 @@ class Threads:
     def limited(self, threads: int) -> Threads:
         """So many threads at most."""
         return replace(self, threads=min(self.threads, threads))
+
+    def get_ready(self, work: Work[Any]) -> None:
+        """Compile the kernel."""
+        work.prepare()
 
     def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks; one that fails, or Ctrl-C, ends the others."""
