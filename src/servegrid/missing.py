@@ -60,6 +60,12 @@ class Missing:
         """Chunks that are there."""
         return sum(int(flags.sum()) for flags in self.present.values())
 
+    @property
+    def now(self) -> int:
+        """Chunks that nobody has stored by now, of all parts."""
+        again = Missing.of(self.store, self.finder)
+        return again.chunks - again.stored
+
     @cached_property
     def points(self) -> int:
         """Points of the blocks that are to be done, or that are done."""

@@ -207,6 +207,10 @@ class _Work:
                 self.tally.add(receipt)
                 if self.progress is not None:
                     self.progress(receipt.points)
+        seconds = perf_counter() - begun
+        left = missing.now
+        if left and self.part is None:
+            raise MachineError(f"{left:,} chunks are not there any more: somebody else has taken them away")
         return Report(
             place=self.place,
             plan=plan,
@@ -216,9 +220,9 @@ class _Work:
             grown=agreement.grown,
             chunks=self.chunks,
             stored=self.stored,
-            missing=_missing_now(missing) if self.part else 0,
+            missing=left,
             retries=plan.crew.retries,
-            seconds=perf_counter() - begun,
+            seconds=seconds,
             start_seconds=begun - self.started,
         )
 
@@ -241,12 +245,6 @@ class _Work:
     def _kept(self) -> str:
         stored = self.stored + self.tally.chunks
         return f"{stored:,} of {self.chunks:,} chunks are stored, and the same command goes on from there"
-
-
-def _missing_now(before: Missing) -> int:
-    """Chunks that nobody has stored yet, other parts included."""
-    now = Missing.of(before.store, before.finder)
-    return now.chunks - now.stored
 
 
 def _check_disk(place: Place, nbytes: int) -> None:

@@ -194,7 +194,7 @@ class Store:
         store = self.place.zarr_store()
         # Chunks that hold nothing but the fill value are written, too: what is absent is not done.
         config: Any = {"write_empty_chunks": True}
-        return {name: zarr.open_array(store, path=name, mode="r+", config=config) for name in self.variables}
+        return {name: zarr.open_array(store, path=name, mode="r+").with_config(config) for name in self.variables}
 
     def write(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
         """Write outputs of one block; several may be written at the same time."""
