@@ -61,10 +61,9 @@ class Missing:
         return sum(int(flags.sum()) for flags in self.present.values())
 
     @property
-    def now(self) -> int:
-        """Chunks that nobody has stored by now, of all parts."""
-        again = Missing.of(self.store, self.finder)
-        return again.chunks - again.stored
+    def absent(self) -> int:
+        """Chunks that are not there, of all parts."""
+        return self.chunks - self.stored
 
     @cached_property
     def points(self) -> int:

@@ -208,7 +208,7 @@ class _Work:
                 if self.progress is not None:
                     self.progress(receipt.points)
         seconds = perf_counter() - begun
-        left = missing.now
+        left = Missing.of(store, job.finder).absent
         if left and self.part is None:
             raise MachineError(f"{left:,} chunks are not there any more: somebody else has taken them away")
         return Report(

@@ -212,7 +212,7 @@ class _Check:
         tasks = (Task(block, tuple(outputs), False) for block, outputs in sorted(self.faulty.items()))
         for _ in self.plan.crew.do(job, tasks):
             pass
-        left = Missing.of(self.store, job.finder).now
+        left = Missing.of(self.store, job.finder).absent
         if left:
             raise MachineError(f"{self.place}: {left:,} chunks are missing all the same")
         finish(self.place)
