@@ -18,6 +18,10 @@ class MachineError(RuntimeError):
     exit_code = 3
 
 
+class CrewError(MachineError):
+    """Those who do the work are lost."""
+
+
 class Stopped(KeyboardInterrupt):
     """The user, or a batch system, ended the work; the message says what is kept."""
 

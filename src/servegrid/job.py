@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from servegrid.blocks import Region, owns, region_sizes
+from servegrid.errors import InputError
+from servegrid.place import Place
 from servegrid.store import Store
 from servegrid.summary import Finder, Found
 from servegrid.sweepfile import SCORE
@@ -90,6 +92,12 @@ class Work(Protocol[Result_co]):
         """Do one task; `memory` is kept from task to task, for each thread its own."""
 
 
+def check_reach(place: Place, crew: Crew) -> None:
+    """Raise InputError where the crew could not see the store."""
+    if crew.elsewhere and not place.is_shared:
+        raise InputError(f"{place}: is in the memory of this process, expected a place that {crew.title} see, too")
+
+
 class Crew(Protocol):
     """Those who do the tasks."""
 
@@ -104,6 +112,10 @@ class Crew(Protocol):
     @property
     def threads(self) -> int:
         """How many tasks may be done at once in one process, whose memory they share."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the work is done in other processes."""
 
     @property
     def memory(self) -> int | None:

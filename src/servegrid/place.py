@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 LOCK = ".lock"
 _PARTIAL = ".partial"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(?=://)")
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol -> extra of this package
 _PATIENCE = 0.05  # [s] between two attempts to get a lock
 
 
@@ -81,6 +82,11 @@ class Place(ABC):
     def size(self) -> int:
         """All that is kept [byte]."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes see it, too."""
+        return True
+
     def free(self) -> int | None:
         """The room that is left [byte], None where nobody knows."""
         return None
@@ -101,9 +107,33 @@ def place_of(out: str | Path) -> Place:
     """The folder, or the place behind the URL, that somebody named."""
     text = str(out)
     scheme = _URL.match(text)
-    if scheme is None or scheme[0] in ("file", "local"):
-        return Folder(text, Path(text.split("://", 1)[-1]) if scheme else Path(out))
-    return Bucket(text)
+    if scheme is not None and scheme[0] not in ("file", "local"):
+        _check_url(text)
+        return Bucket(text)
+    word, colon, _ = text.partition(":")
+    if scheme is None and colon and word in fsspec.available_protocols():
+        raise InputError(f"{text}: got half a URL, expected a folder, or a URL such as s3://bucket/name.zarr")
+    return Folder(text, Path(text.split("://", 1)[-1]) if scheme else Path(out))
+
+
+def _check_url(url: str) -> None:
+    """Raise InputError unless the URL can be the place of a store."""
+    try:
+        fs, root = fsspec.url_to_fs(url)
+    except ImportError as error:
+        extra = _EXTRAS.get(url.split("://", maxsplit=1)[0])
+        how = f"install what it needs with: pip install 'servegrid[{extra}]'" if extra else str(error)
+        raise InputError(f"{url}: {how}") from None
+    except ValueError as error:
+        raise InputError(
+            f"{url}: {error}; expected a folder, or a URL such as s3://bucket/name.zarr or gs://bucket/name.zarr"
+        ) from None
+    if not str(root).strip("/"):
+        raise InputError(f"{url}: names no place, expected a URL such as s3://bucket/name.zarr")
+    if "http" in fs.protocol:
+        raise InputError(
+            f"{url}: cannot be written over http, expected a folder or a URL such as s3://bucket/name.zarr"
+        )
 
 
 @dataclass(frozen=True)
@@ -267,19 +297,12 @@ class Bucket(Place):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def is_shared(self) -> bool:
+        return "memory" not in self._system[0].protocol
+
     def check(self) -> None:
-        try:
-            fs, root = self._system
-        except ImportError as error:
-            raise InputError(f"{self}: {error}") from None
-        except ValueError as error:
-            raise InputError(
-                f"{self}: {error}; expected a folder, or a URL such as s3://bucket/name.zarr or gs://bucket/name.zarr"
-            ) from None
-        if not root.strip("/"):
-            raise InputError(f"{self}: names no place, expected a URL such as s3://bucket/name.zarr")
-        if "http" in fs.protocol:
-            raise InputError(f"{self}: cannot be written over http, expected a folder or a URL such as s3://bucket/x")
+        """Nothing can be known before the first upload."""
 
     @cached_property
     def _system(self) -> tuple[Any, str]:
@@ -301,7 +324,10 @@ class Bucket(Place):
     def write(self, key: str, content: bytes) -> None:
         fs, root = self._system
         with self.reached():
-            fs.pipe_file(f"{root}/{key}", content)
+            try:
+                fs.pipe_file(f"{root}/{key}", content)
+            except FileNotFoundError as error:
+                raise InputError(f"{self}: {error.strerror or error}; expected a bucket that exists") from None
 
     def keys(self, below: str = "") -> Iterator[str]:
         fs, root = self._system

@@ -11,9 +11,9 @@ from signal import SIGINT
 from time import monotonic, perf_counter, sleep
 from typing import Protocol
 
-from servegrid.errors import InputError, MachineError, Stopped
+from servegrid.errors import CrewError, InputError, MachineError, Stopped
 from servegrid.growth import differences, grown_by, in_stored_order, refusal, stored_sweep
-from servegrid.job import Crew, Job
+from servegrid.job import Crew, Job, check_reach
 from servegrid.missing import Missing, Part
 from servegrid.parameters import gather
 from servegrid.place import BusyError, Place, place_of
@@ -102,9 +102,12 @@ def agree(
     sweep: Sweep, place: Place, memory: float | str, crew: Crew, overwrite: bool = False, parts: int = 1
 ) -> Agreement:
     """Look what is at the place, and plan; nothing is touched. InputError where the two do not go together."""
+    check_reach(place, crew)
     root = read_root(place)
     if root is None and next(place.keys(), None) is not None:
-        raise InputError(f"{place}: is no store that servegrid made, and is left as it is; give another name")
+        root = read_root(place)  # another run has begun it in this moment
+        if root is None:
+            raise InputError(f"{place}: is no store that servegrid made, and is left as it is; give another name")
     if root is not None:
         try:
             stored = stored_sweep(root, sweep.solver)
@@ -138,18 +141,21 @@ def store_sweep(
     """
     place, team = place_of(out), crew or Threads.of()
     started = perf_counter()
-    place.check()
     agreed = partial(agree, sweep, place, memory, team, overwrite, part.of if part else 1)
-    _check_disk(place, agreed().plan.stored_bytes)
     work = _Work(place, part, progress, started)
-    with work.failures(), _ready(place, agreed, part) as agreement:
-        report = work.do(agreement)
-        if part is None:
-            finish(place)
-    if part is not None and not report.missing:
-        with suppress(BusyError), place.locked():  # the last of the parts will do it
-            finish(place)
-    return replace(report, disk_bytes=place.size())
+    with work.failures():
+        place.check()
+        _check_disk(place, agreed().plan.stored_bytes)
+        with _ready(place, agreed, part) as agreement:
+            report = work.do(agreement)
+            if part is None:
+                finish(place)
+        if part is not None and not report.missing:
+            # Where others are at work, the last of them will do it.
+            with suppress(BusyError), place.locked():
+                if agreed().is_laid_out:  # nobody has extended the store in this moment
+                    finish(place)
+        return replace(report, disk_bytes=place.size())
 
 
 @contextmanager
@@ -210,7 +216,7 @@ class _Work:
         seconds = perf_counter() - begun
         left = Missing.of(store, job.finder).absent
         if left and self.part is None:
-            raise MachineError(f"{left:,} chunks are not there any more: somebody else has taken them away")
+            raise MachineError(f"{self.place}: {left:,} chunks are gone again; somebody else must have taken them away")
         return Report(
             place=self.place,
             plan=plan,
@@ -232,19 +238,19 @@ class _Work:
         try:
             yield
         except KeyboardInterrupt as stop:
-            raise Stopped(f"stopped; {self._kept}", *(stop.args or (SIGINT,))) from None
-        except BusyError:
-            raise
-        except MachineError as error:
-            raise MachineError(f"{self.place}: {error}; {self._kept}") from None
+            raise Stopped(f"stopped{self._kept}", *(stop.args or (SIGINT,))) from None
+        except CrewError as error:
+            raise MachineError(f"{self.place}: {error}{self._kept}") from None
         except OSError as error:
             reason = error.strerror or error
-            raise MachineError(f"{self.place}: could not be written ({reason}); {self._kept}") from error
+            raise MachineError(f"{self.place}: could not be written ({reason}){self._kept}") from error
 
     @property
     def _kept(self) -> str:
+        if not self.chunks:
+            return " before anything was computed"
         stored = self.stored + self.tally.chunks
-        return f"{stored:,} of {self.chunks:,} chunks are stored, and the same command goes on from there"
+        return f"; {stored:,} of {self.chunks:,} chunks are stored, and the same command goes on from there"
 
 
 def _check_disk(place: Place, nbytes: int) -> None:

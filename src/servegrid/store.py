@@ -24,6 +24,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from servegrid.blocks import Blocks, Region, Variable, part_of
+from servegrid.errors import MachineError
 from servegrid.place import Folder, Place, place_of
 
 # 200 M points, 1.2 GiB of results, two threads, two runs: 315 MiB in 1.8 and 2.3 s; zstd 1 makes 308 MiB in 3.2 and
@@ -194,7 +195,10 @@ class Store:
         store = self.place.zarr_store()
         # Chunks that hold nothing but the fill value are written, too: what is absent is not done.
         config: Any = {"write_empty_chunks": True}
-        return {name: zarr.open_array(store, path=name, mode="r+").with_config(config) for name in self.variables}
+        try:
+            return {name: zarr.open_array(store, path=name, mode="r+").with_config(config) for name in self.variables}
+        except FileNotFoundError as error:
+            raise MachineError(f"{self.place}: no store is to be seen there by the process that is to write") from error
 
     def write(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
         """Write outputs of one block; several may be written at the same time."""

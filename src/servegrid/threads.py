@@ -24,6 +24,7 @@ class Threads:
     threads: int
     memory: int | None = None
     retries: int = 0
+    elsewhere: bool = False
 
     @classmethod
     def of(cls, threads: int | None = None) -> Threads:

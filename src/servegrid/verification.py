@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from servegrid.blocks import owns
-from servegrid.errors import InputError, MachineError
+from servegrid.errors import CrewError, InputError, MachineError
 from servegrid.evaluate import Evaluator
 from servegrid.growth import stored_sweep
-from servegrid.job import Crew, Job, Memory, Task
+from servegrid.job import Crew, Job, Memory, Task, check_reach
 from servegrid.missing import Missing
 from servegrid.place import Place, place_of
 from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
@@ -122,6 +122,8 @@ def check_store(
                 check.repair()
                 return replace(verdict, mended=True)
             return verdict
+    except CrewError as error:
+        raise MachineError(f"{place}: {error}") from None
     except OSError as error:
         raise MachineError(f"{place}: could not be read or written ({error.strerror or error})") from error
 
@@ -143,6 +145,7 @@ class _Check:
                 f"{place}: is no store that servegrid made, or its zarr.json is missing or damaged; "
                 "expected the folder or URL of a store"
             )
+        check_reach(place, crew)
         plan = make_plan(stored_sweep(root, solver), memory, crew, root)
         return cls(place, root, plan, Store(place, plan.evaluator.outputs, plan.blocks))
 
