@@ -112,9 +112,9 @@ class Cluster:
         try:
             with self._prepared(name, work), self._counting_losses(name):
                 yield from self._results(name, chain([first], ahead))
-        except KilledWorker as error:
+        except KilledWorker:
             raise CrewError(
-                f"{_MOST_ATTEMPTS + 1} workers were lost one after another over the same chunk ({error.task!r}); "
+                f"{_MOST_ATTEMPTS + 1} workers were lost one after another with the same block in hand; "
                 "look into the logs of the workers, their memory first"
             ) from None
         except (CancelledError, OSError, TimeoutError) as error:

@@ -103,13 +103,13 @@ class Evaluator:
         for index in range(len(tiles)):
             tiles.fill(index)
 
-    def grid(self, workers: int | None = None, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    def grid(self, threads: int | None = None, arrays: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """The outputs over the whole grid, along their own axes, tile by tile on a pool of threads.
 
         `arrays` of an earlier call are filled again, which saves the system from handing out fresh memory.
         """
         filled = dict(arrays) if arrays is not None else self._allocate_grid()
-        self._share(lambda: Tiles(self, self.whole, filled), lambda outputs: None, workers)
+        self._share(lambda: Tiles(self, self.whole, filled), lambda outputs: None, threads)
         return filled
 
     def _allocate_grid(self) -> dict[str, np.ndarray]:
@@ -121,22 +121,22 @@ class Evaluator:
             )
         return self.allocate(self.whole)
 
-    def stream(self, visit: Callable[[Mapping[str, np.ndarray]], None], workers: int | None = None) -> None:
+    def stream(self, visit: Callable[[Mapping[str, np.ndarray]], None], threads: int | None = None) -> None:
         """Compute the whole grid tile by tile in cache, and keep nothing.
 
         `visit` gets the outputs that a tile computes, in buffers that are used again for the next; it is called by
         several threads at once.
         """
-        self._share(lambda: Tiles(self, self.whole), visit, workers)
+        self._share(lambda: Tiles(self, self.whole), visit, threads)
 
     def _share(
         self,
         tiles: Callable[[], Tiles],
         visit: Callable[[Mapping[str, np.ndarray]], None],
-        workers: int | None,
+        threads: int | None,
     ) -> None:
-        if workers is not None and workers < 1:
-            raise InputError(f"workers: got {workers}, expected 1 or more")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: got {threads}, expected 1 or more")
         count = len(tiles())
         shared = iter(range(count))  # next() on it is atomic: each thread takes the next tile that is left
 
@@ -145,9 +145,9 @@ class Evaluator:
             for index in shared:
                 visit(own.fill(index))
 
-        threads = min(workers or available_cores(), count)
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(threads)))
+        size = min(threads or available_cores(), count)
+        with ThreadPoolExecutor(size) as pool:
+            list(pool.map(work, range(size)))
 
 
 class Tiles:

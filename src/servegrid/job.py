@@ -123,7 +123,7 @@ class Crew(Protocol):
 
     @property
     def retries(self) -> int:
-        """How many tasks have been begun again because a worker was lost."""
+        """How many tasks were given to another worker because one was lost; some of them it had not begun."""
 
     def limited(self, threads: int) -> Crew:
         """The same with so many threads in one process at most, where that can be chosen."""

@@ -176,6 +176,8 @@ class Folder(Place):
         _write_through(self.path / key, content)
 
     def keys(self, below: str = "") -> Iterator[str]:
+        if (self.path / below).is_file():
+            yield below
         for folder, _, files in os.walk(self.path / below):
             for name in files:
                 if name != LOCK and not name.endswith(_PARTIAL):
@@ -327,14 +329,21 @@ class Bucket(Place):
             try:
                 fs.pipe_file(f"{root}/{key}", content)
             except FileNotFoundError as error:
-                raise InputError(f"{self}: {error.strerror or error}; expected a bucket that exists") from None
+                raise self._nowhere(error) from None
 
     def keys(self, below: str = "") -> Iterator[str]:
         fs, root = self._system
         with self.reached():
             fs.invalidate_cache()  # others write, too
-            for path in fs.find(f"{root}/{below}".rstrip("/")):
+            try:
+                found = fs.find(f"{root}/{below}".rstrip("/"))
+            except FileNotFoundError as error:
+                raise self._nowhere(error) from None
+            for path in found:
                 yield str(path)[len(root) + 1 :]
+
+    def _nowhere(self, error: OSError) -> InputError:
+        return InputError(f"{self}: {error.strerror or error}; expected a bucket that exists")
 
     def remove(self, keys: Iterable[str]) -> None:
         fs, root = self._system

@@ -171,7 +171,11 @@ def _work(done: Report) -> Iterator[str]:
         slowest = tally.slowest[0]
         region = done.plan.blocks[slowest.block]
         where = show.region_text(region, done.plan.parameters.sweep.axes)
-        again = f", {show.counted(done.retries, 'block')} begun again after a worker was lost" if done.retries else ""
+        again = (
+            f", {show.counted(done.retries, 'block')} given to another worker after one was lost"
+            if done.retries
+            else ""
+        )
         yield (
             f"{show.count(rate / len(tally.points))} points/s for each of {show.counted(len(tally.points), 'worker')}"
             f"{again}; slowest block {show.number(slowest.seconds, 's')} ({where})"

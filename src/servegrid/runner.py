@@ -19,7 +19,7 @@ from servegrid.parameters import gather
 from servegrid.place import BusyError, Place, place_of
 from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import template
-from servegrid.show import number
+from servegrid.show import counted, number
 from servegrid.store import Root, Store, cut_short, documents, finish, is_laid_out, lay_out, read_root
 from servegrid.summary import Finder, Summary
 from servegrid.sweepfile import Sweep
@@ -216,7 +216,9 @@ class _Work:
         seconds = perf_counter() - begun
         left = Missing.of(store, job.finder).absent
         if left and self.part is None:
-            raise MachineError(f"{self.place}: {left:,} chunks are gone again; somebody else must have taken them away")
+            raise MachineError(
+                f"{self.place}: lacks {counted(left, 'chunk')} again, which somebody else must have taken away"
+            )
         return Report(
             place=self.place,
             plan=plan,

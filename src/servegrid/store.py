@@ -207,9 +207,14 @@ class Store:
                 self.arrays[name][part_of(region, self.variables[name])] = values
 
     def read(self, region: Region, name: str) -> np.ndarray:
-        """One output of a block; ValueError and the like where the chunk is damaged."""
-        with self.place.reached():
+        """One output of a block; OSError where the place fails, any other error where the chunk is damaged."""
+        try:
             return np.asarray(self.arrays[name][part_of(region, self.variables[name])])
+        except OSError:
+            raise
+        except Exception:
+            self.place.read(self.key(region, name))  # an OSError where it is the place that fails
+            raise
 
     def grid(self, name: str) -> tuple[int, ...]:
         """How many chunks the variable has along its axes."""
