@@ -1,4 +1,4 @@
-"""The crew of a dask cluster: processes of this machine, a scheduler that runs already, jobs of a batch system.
+"""The crew of a dask cluster: processes of this machine, or a scheduler that runs already.
 
 Workers write their own blocks; the client hands out few tasks at a time and gets small receipts.
 """
@@ -13,62 +13,28 @@ from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from itertools import chain, islice
 from multiprocessing import resource_tracker
-from pathlib import Path
+from threading import current_thread, main_thread
 from time import monotonic
-from typing import Any, Literal, cast
+from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
-from distributed.utils import get_ip_interface
-from pydantic import BaseModel, ConfigDict, Field
 
 from servegrid.errors import CrewError, InputError, MachineError
 from servegrid.job import Result_co, Task, Work
 from servegrid.show import counted
-from servegrid.units import UnitError, to_number
-from servegrid.yamlfile import read_mapping, validate
+
+log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+PATIENCE = 60  # [s] between two remarks that there is no worker yet
 ANSWER = 10  # [s] in which a scheduler has to answer
 WAITING = 2  # tasks for each thread of the cluster that are handed out: one at work, one that waits
 _LOOK = 2.0  # [s] between two looks at the size of the cluster
 _MOST_ATTEMPTS = 3  # dask's own distributed.scheduler.allowed-failures
-
-System = Literal["slurm", "pbs", "sge", "lsf", "oar", "htcondor", "local"]
-_CLASSES: dict[System, str] = {
-    "slurm": "SLURMCluster",
-    "pbs": "PBSCluster",
-    "sge": "SGECluster",
-    "lsf": "LSFCluster",
-    "oar": "OARCluster",
-    "htcondor": "HTCondorCluster",
-    "local": "LocalCluster",
-}
-
-
-class ClusterFile(BaseModel):
-    """A cluster file. All keys that are not named here are arguments of dask-jobqueue's class for the system."""
-
-    model_config = ConfigDict(extra="allow")
-
-    system: System
-    jobs: int = Field(ge=1)
-    cores: int = Field(ge=1)
-    """of one job"""
-    memory: str
-    """of one job"""
-    processes: int | None = Field(default=None, ge=1)
-    """in one job; one for each core without it"""
-    interface: str | None = None
-    """the network that the nodes share; without it the scheduler listens on the loopback address"""
-
-    @property
-    def workers(self) -> int:
-        """Processes of one job."""
-        return self.processes or self.cores
 
 
 @dataclass
@@ -99,7 +65,11 @@ class Cluster:
     def get_ready(self, work: Work[Any]) -> None:
         """Compile the kernel, which workers that share the cache folder find there; wait for the first worker."""
         work.prepare()
-        self.client.wait_for_workers(1)
+        while not self.client.nthreads():
+            try:
+                self.client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                log.warning("waiting for the first of %s", self.title)
 
     def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks; those of a worker that is lost are done by another."""
@@ -204,7 +174,7 @@ def processes(count: int) -> Iterator[Cluster]:
 
 @contextmanager
 def _local(count: int) -> Iterator[Client]:
-    with _quiet():
+    with quiet():
         with _deaf_children():
             # No limit of dask's on memory: the plan keeps the budget, and a paused worker would only be slower.
             cluster = LocalCluster(
@@ -216,8 +186,23 @@ def _local(count: int) -> Iterator[Client]:
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
             )
-        with cluster, Client(cluster, set_as_default=False) as client:
+        with closing(cluster), Client(cluster, set_as_default=False) as client:
             yield client
+
+
+@contextmanager
+def closing(cluster: Any) -> Iterator[None]:
+    """Close the cluster at the end; further Ctrl-C of somebody impatient do not disturb it."""
+    try:
+        yield
+    finally:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if current_thread() is main_thread() else None
+        try:
+            with suppress(AssertionError):  # jobs that could not be submitted
+                cluster.close()
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -253,13 +238,28 @@ def scheduler(address: str) -> Iterator[Cluster]:
         yield Cluster(nullcontext(client), stack, title, sum(threads), max(threads), min(limits, default=None))
 
 
+def _check_address(address: str) -> None:
+    """Raise InputError unless it is the address of a scheduler."""
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        good = parts.scheme in ("tcp", "tls") and parts.hostname and parts.port and not parts.path.strip("/")
+    except ValueError:  # of the port
+        good = False
+    if not good:
+        raise InputError(f"scheduler: got {address!r}, expected an address such as tcp://host:8786")
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
-    with _quiet():
+    _check_address(address)
+    with quiet():
         try:
             client = Client(address, timeout=ANSWER, set_as_default=False)
-        except ValueError as error:
-            raise InputError(f"scheduler: got {address!r}, expected an address such as tcp://host:8786") from error
+        except TypeError:  # dask's own, where the certificates for tls are missing
+            raise InputError(
+                f"scheduler: got {address!r}, but dask's configuration names no certificates for tls "
+                "(distributed.comm.tls)"
+            ) from None
         except (OSError, TimeoutError):
             raise MachineError(f"no dask scheduler answers at {address} within {ANSWER} s") from None
         with client:
@@ -268,79 +268,14 @@ def _connected(address: str) -> Iterator[Client]:
             yield client
 
 
-def read_cluster_file(path: Path, system: str | None = None) -> ClusterFile:
-    """The cluster that a YAML file describes; `system` is what it is where the file does not say."""
-    content = dict(read_mapping(path))
-    if system is not None and content.setdefault("system", system) != system:
-        raise InputError(f"{path}: system: got {content['system']}, expected {system}; or give it as --cluster")
-    file = validate(ClusterFile, content, f"{path}: ")
-    if file.cores % file.workers:
-        raise InputError(
-            f"{path}: processes: got {file.workers}, expected a number that divides the {file.cores} cores"
-        )
-    try:
-        to_number(file.memory, "byte")
-    except UnitError as error:
-        raise InputError(f"{path}: memory: {error}, expected the memory of a job, such as 64 GiB") from None
-    return file
-
-
 @contextmanager
-def batch_jobs(file: ClusterFile, where: Path) -> Iterator[Cluster]:
-    """Jobs of a batch system that dask-jobqueue submits, and ends when the work is done."""
-    with ExitStack() as stack:
-        title = f"{counted(file.jobs, file.system + ' job')} of {counted(file.workers, 'process')}"
-        memory = int(to_number(file.memory, "byte")) // file.workers
-        yield Cluster(_submitted(file, where), stack, title, file.jobs * file.cores, file.cores // file.workers, memory)
-
-
-@contextmanager
-def _submitted(file: ClusterFile, where: Path) -> Iterator[Client]:
-    try:
-        package: Any = import_module("dask_jobqueue.local" if file.system == "local" else "dask_jobqueue")
-    except ImportError:
-        raise InputError("dask-jobqueue is missing; install it with: pip install 'servegrid[jobqueue]'") from None
-    with _quiet():
-        try:
-            cluster = getattr(package, _CLASSES[file.system])(**_options(file))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{where}: dask-jobqueue refuses it: {error}") from None
-        with cluster, Client(cluster, set_as_default=False) as client:
-            cluster.scale(jobs=file.jobs)
-            yield client
-
-
-def _options(file: ClusterFile) -> dict[str, Any]:
-    """The arguments of dask-jobqueue's class."""
-    options = dict(file.model_extra or {})
-    extra = ["--no-dashboard", *options.pop("worker_extra_args", [])]
-    chosen = options.pop("scheduler_options", {})
-    if file.interface is None:
-        host = {"host": LOOPBACK}
-        extra += ["--host", LOOPBACK]
-    else:
-        host = {}
-        options["interface"] = file.interface
-    # No dashboard, and its server (which dask starts all the same) on the same network only, at any free port.
-    address = LOOPBACK if file.interface is None else get_ip_interface(file.interface)
-    quiet = {"dashboard": False, "dashboard_address": f"{address}:0"}
-    return {
-        **options,
-        "cores": file.cores,
-        "processes": file.workers,
-        "memory": f"{int(to_number(file.memory, 'byte'))} B",
-        "worker_extra_args": extra,
-        "scheduler_options": {**quiet, **host, **chosen},
-    }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What goes wrong is said once, by us, and not by dask's log of lost connections."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def quiet() -> Iterator[None]:
+    """What goes wrong is said once, by us, and not by the logs of dask and its event loop."""
+    levels = {name: logging.getLogger(name).level for name in ("distributed", "tornado.application", "asyncio")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -30,6 +30,7 @@ def crew(
     if named in ([], ["threads"]):
         yield Threads.of(threads)
         return
+    from servegrid import batch
     from servegrid import cluster as dask
 
     if workers is not None:
@@ -38,6 +39,6 @@ def crew(
         chosen = dask.scheduler(scheduler)
     else:
         path = Path(str(cluster or slurm))
-        chosen = dask.batch_jobs(dask.read_cluster_file(path, "slurm" if slurm else None), path)
+        chosen = batch.batch_jobs(batch.read_cluster_file(path, "slurm" if slurm else None))
     with chosen as team:
         yield team

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import yaml
 
 from servegrid.errors import InputError, shown
@@ -85,9 +86,16 @@ def _explained(changed: list[str], parameters: Parameters, stored: Sweep) -> Ite
         else:
             old, new = before.get(name), parameters.inputs[name]
             if old is not None and old.ndim == 0 and new.ndim == 0 and old != new:
-                yield f"{name} is {shown(old)} there, {shown(new)} in the sweep"
+                yield f"{name} is {_number(old, name, parameters)} there, {_number(new, name, parameters)} in the sweep"
             else:
                 yield f"the values of {name} differ"
+
+
+def _number(value: np.ndarray, name: str, parameters: Parameters) -> str:
+    """A number with its unit, all of its digits."""
+    number, unit = value.item(), parameters.graph.quantity(name).unit
+    digits = f"{number:.0f}" if number.is_integer() else repr(number)
+    return digits if unit == "1" else f"{digits} {unit}"
 
 
 def _numbers(stored: Sweep) -> Mapping[str, Any]:

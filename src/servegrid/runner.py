@@ -88,6 +88,16 @@ class Agreement:
         """Whether only results are missing."""
         return self.root is not None and is_laid_out(self.place, self.documents)
 
+    @property
+    def store(self) -> Store:
+        """The chunks."""
+        return Store(self.place, self.plan.evaluator.outputs, self.plan.blocks)
+
+    @property
+    def finder(self) -> Finder:
+        """Who sums up."""
+        return Finder.of(self.plan.parameters.sweep, self.plan.scorer)
+
     def lay_out(self) -> None:
         """Make the store ready for results."""
         if self.replaces:
@@ -150,12 +160,22 @@ def store_sweep(
             report = work.do(agreement)
             if part is None:
                 finish(place)
-        if part is not None and not report.missing:
-            # Where others are at work, the last of them will do it.
-            with suppress(BusyError), place.locked():
-                if agreed().is_laid_out:  # nobody has extended the store in this moment
-                    finish(place)
+        if part is not None:
+            report = replace(report, missing=_finish_part(place, agreed, report.missing))
         return replace(report, disk_bytes=place.size())
+
+
+def _finish_part(place: Place, agreed: Callable[[], Agreement], missing: int) -> int:
+    """Finish the store where nothing is missing; return what is.
+
+    Where other parts are at work, the last of them does it: each looks again after it has let go of the lock.
+    """
+    with suppress(BusyError), place.locked():
+        agreement = agreed()
+        missing = Missing.of(agreement.store, agreement.finder).absent
+        if not missing and agreement.is_laid_out:
+            finish(place)
+    return missing
 
 
 @contextmanager
@@ -193,17 +213,14 @@ class _Work:
     progress: Progress | None
     started: float
     tally: Tally = field(default_factory=Tally)
-    chunks: int = 0
-    stored: int = 0
+    job: Job | None = None
 
     def do(self, agreement: Agreement) -> Report:
         """Do all that is missing."""
-        plan = agreement.plan
-        store = Store(self.place, plan.evaluator.outputs, plan.blocks)
-        job = Job(Finder.of(plan.parameters.sweep, plan.scorer), store)
-        missing = Missing.of(store, job.finder, self.part)
-        self.chunks, self.stored = missing.chunks, missing.stored
-        if self.stored < self.chunks:
+        plan, job = agreement.plan, Job(agreement.finder, agreement.store)
+        missing = Missing.of(job.store, job.finder, self.part)
+        self.job = job
+        if missing.absent:
             plan.crew.get_ready(job)
         begun = perf_counter()
         if self.progress is not None:
@@ -214,7 +231,7 @@ class _Work:
                 if self.progress is not None:
                     self.progress(receipt.points)
         seconds = perf_counter() - begun
-        left = Missing.of(store, job.finder).absent
+        left = Missing.of(job.store, job.finder).absent
         if left and self.part is None:
             raise MachineError(
                 f"{self.place}: lacks {counted(left, 'chunk')} again, which somebody else must have taken away"
@@ -226,8 +243,8 @@ class _Work:
             summary=None if self.part else Summary(plan.parameters, job.finder, self.tally.found),
             tally=self.tally,
             grown=agreement.grown,
-            chunks=self.chunks,
-            stored=self.stored,
+            chunks=missing.chunks,
+            stored=missing.stored,
             missing=left,
             retries=plan.crew.retries,
             seconds=seconds,
@@ -249,10 +266,12 @@ class _Work:
 
     @property
     def _kept(self) -> str:
-        if not self.chunks:
-            return " before anything was computed"
-        stored = self.stored + self.tally.chunks
-        return f"; {stored:,} of {self.chunks:,} chunks are stored, and the same command goes on from there"
+        """How much is stored: counted from the store, as workers end what they have in hand."""
+        with suppress(OSError):
+            if self.job is not None:
+                now = Missing.of(self.job.store, self.job.finder)
+                return f"; {now.stored:,} of {now.chunks:,} chunks are stored, and the same command goes on from there"
+        return "; the same command goes on from there"
 
 
 def _check_disk(place: Place, nbytes: int) -> None:

@@ -23,7 +23,7 @@ from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import fingerprints, template
 from servegrid.show import region_text
 from servegrid.solvers import Solver
-from servegrid.store import Root, Store, differing, documents, finish, lay_out, read_root
+from servegrid.store import ROOT, Root, Store, differing, documents, finish, lay_out, read_root
 from servegrid.summary import Finder
 from servegrid.threads import Threads
 
@@ -118,10 +118,12 @@ def check_store(
                     "add --all to compute all of it again"
                 )
             verdict = check.verdict(sample, everything, repair)
-            if repair and not verdict.is_good:
+            if not repair:
+                return verdict
+            if not verdict.is_good:
                 check.repair()
-                return replace(verdict, mended=True)
-            return verdict
+            finish(place)
+            return replace(verdict, mended=not verdict.is_good)
     except CrewError as error:
         raise MachineError(f"{place}: {error}") from None
     except OSError as error:
@@ -187,6 +189,8 @@ class _Check:
             for block, outputs in sorted(self.faulty.items())
             for name, kind in outputs.items()
         ]
+        if not (missing.absent or self.root.is_finished):
+            faults.append(Fault("stale", ROOT, "the status, though nothing is missing"))
         return Verdict(self.place, missing.chunks, len(again), blocks, self.changed, tuple(faults), mended=False)
 
     def _tasks(self, again: set[int], unreadable: set[str]) -> Iterator[Task]:
@@ -218,4 +222,3 @@ class _Check:
         left = Missing.of(self.store, job.finder).absent
         if left:
             raise MachineError(f"{self.place}: {left:,} chunks are missing all the same")
-        finish(self.place)
