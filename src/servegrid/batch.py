@@ -155,9 +155,10 @@ def _submitted(file: ClusterFile) -> Iterator[Client]:
         with closing(cluster):
 
             async def submit() -> None:
-                await cluster
+                cluster.scale(jobs=file.jobs)
+                # What scale() begins on its own, awaited: so a batch system that refuses is heard.
+                await cluster._correct_state()
 
-            cluster.scale(jobs=file.jobs)
             try:
                 cluster.sync(submit)
             except (OSError, RuntimeError) as error:

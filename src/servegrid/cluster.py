@@ -6,6 +6,7 @@ Workers write their own blocks; the client hands out few tasks at a time and get
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -18,9 +19,11 @@ from multiprocessing import resource_tracker
 from threading import current_thread, main_thread
 from time import monotonic
 from typing import Any, cast
+from unittest.mock import patch
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import dask
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from servegrid.errors import CrewError, InputError, MachineError
@@ -34,7 +37,7 @@ PATIENCE = 60  # [s] between two remarks that there is no worker yet
 ANSWER = 10  # [s] in which a scheduler has to answer
 WAITING = 2  # tasks for each thread of the cluster that are handed out: one at work, one that waits
 _LOOK = 2.0  # [s] between two looks at the size of the cluster
-_MOST_ATTEMPTS = 3  # dask's own distributed.scheduler.allowed-failures
+_MOST_ATTEMPTS = 3  # to give the work to all workers, while one is lost
 
 
 @dataclass
@@ -82,9 +85,9 @@ class Cluster:
         try:
             with self._prepared(name, work), self._counting_losses(name):
                 yield from self._results(name, chain([first], ahead))
-        except KilledWorker:
+        except KilledWorker as error:
             raise CrewError(
-                f"{_MOST_ATTEMPTS + 1} workers were lost one after another with the same block in hand; "
+                f"{error.allowed_failures + 1} workers were lost one after another with the same block in hand; "
                 "look into the logs of the workers, their memory first"
             ) from None
         except (CancelledError, OSError, TimeoutError) as error:
@@ -214,7 +217,9 @@ def _deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # starting it later would unblock the signal
+    # Started later, it would unblock the signal; and a killed worker is no leak of ours to warn of.
+    with patch.dict(os.environ, {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}):
+        resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -247,6 +252,10 @@ def _check_address(address: str) -> None:
         good = False
     if not good:
         raise InputError(f"scheduler: got {address!r}, expected an address such as tcp://host:8786")
+    if address.startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file", None):
+        raise InputError(
+            f"scheduler: got {address!r}, but dask's configuration names no certificates (distributed.comm.tls)"
+        )
 
 
 @contextmanager
@@ -255,11 +264,6 @@ def _connected(address: str) -> Iterator[Client]:
     with quiet():
         try:
             client = Client(address, timeout=ANSWER, set_as_default=False)
-        except TypeError:  # dask's own, where the certificates for tls are missing
-            raise InputError(
-                f"scheduler: got {address!r}, but dask's configuration names no certificates for tls "
-                "(distributed.comm.tls)"
-            ) from None
         except (OSError, TimeoutError):
             raise MachineError(f"no dask scheduler answers at {address} within {ANSWER} s") from None
         with client:

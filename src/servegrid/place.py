@@ -206,15 +206,17 @@ class Folder(Place):
     @contextmanager
     def locked(self, shared: bool = False, patience: float = 0.0) -> Iterator[None]:
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        with self._lock(shared, monotonic() + patience):
-            try:
-                yield
-            finally:
-                if not shared and [item.name for item in self.path.iterdir()] == [LOCK]:
-                    self.tidy()
-                with suppress(OSError):  # not empty
-                    for folder in made:
-                        folder.rmdir()
+        try:
+            with self._lock(shared, monotonic() + patience):
+                try:
+                    yield
+                finally:
+                    if not shared and [item.name for item in self.path.iterdir()] == [LOCK]:
+                        self.tidy()
+        finally:
+            for folder in made:
+                with suppress(OSError):  # not made, or not empty
+                    folder.rmdir()
 
     def _lock(self, shared: bool, until: float) -> IO[Any]:
         """The open lock file; the system frees the lock when the process ends, however it ends."""
