@@ -19,7 +19,6 @@ from multiprocessing import resource_tracker
 from threading import current_thread, main_thread
 from time import monotonic
 from typing import Any, cast
-from unittest.mock import patch
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -148,6 +147,21 @@ class Cluster:
                 self.client.unsubscribe_topic("all")
 
 
+def _track_resources() -> None:
+    """Start Python's tracker of semaphores: later, it would unblock the signal for the workers.
+
+    It is not to warn of those that a killed worker could not give back; it learns that when it starts.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 class _Load(WorkerPlugin):
     """The work, in a worker."""
 
@@ -217,9 +231,7 @@ def _deaf_children() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Started later, it would unblock the signal; and a killed worker is no leak of ours to warn of.
-    with patch.dict(os.environ, {"PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}):
-        resource_tracker.ensure_running()
+    _track_resources()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
