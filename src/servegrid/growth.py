@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import yaml
 
 from servegrid.errors import InputError, shown
 from servegrid.parameters import Parameters, gather
@@ -15,6 +14,7 @@ from servegrid.results import fingerprints
 from servegrid.solvers import Solver
 from servegrid.store import Root
 from servegrid.sweepfile import CASE, Sweep, make_sweep
+from servegrid.yamltext import from_yaml
 
 MOST_NAMED = 3  # differences that a message tells
 
@@ -24,7 +24,7 @@ def stored_sweep(root: Root, solver: Solver | None = None) -> Sweep:
 
     `solver`: the one to use instead of the one of that name, which may be the user's own.
     """
-    content: dict[str, Any] = yaml.safe_load(root.attributes["sweep"])
+    content = from_yaml(root.attributes["sweep"])
     if solver is not None:
         content["solver"] = solver
     return make_sweep(content)
@@ -45,7 +45,7 @@ def in_stored_order(sweep: Sweep, stored: Sweep) -> Sweep:
                 orders[axis] = order
     if not orders:
         return sweep
-    content = yaml.safe_load(sweep.text)
+    content = from_yaml(sweep.text)
     again = make_sweep({**content, "solver": sweep.solver, "axes": {**content["axes"], **orders}})
     return replace(again, where=sweep.where, name=sweep.name)
 

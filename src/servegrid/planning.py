@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 from servegrid.blocks import Blocks, block_sizes, total_bytes
 from servegrid.errors import InputError, shown
@@ -102,10 +102,11 @@ def make_plan(
         block = root.block(evaluator.outputs, parameters.sizes)
         needed = total_bytes(variables, block)
         if needed > room:
+            least = ceil((BASE_MEMORY + 3 * needed) / 2**20)
             raise InputError(
-                f"memory: got {number(memory, 'byte')}, expected {number(BASE_MEMORY + 3 * needed, 'byte')} or more: "
+                f"memory: got {number(memory, 'byte')}, expected {least} MiB or more: "
                 f"the store is cut into blocks of {number(needed, 'byte')}"
             )
-        crew = crew.limited(room // needed)
+        crew = crew.limited(room // max(1, needed))
     blocks = Blocks(parameters.sizes, block)
     return Plan(parameters, evaluator, scorer, blocks, crew.limited(len(blocks)))

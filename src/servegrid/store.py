@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.abc.store import Store as ZarrStore
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.errors import ZarrUserWarning
@@ -149,8 +150,13 @@ def differing(place: Place, wanted: Mapping[str, bytes]) -> list[str]:
 
 def is_laid_out(place: Place, wanted: Mapping[str, bytes]) -> bool:
     """Whether `lay_out` would change nothing."""
+    return has_root(place, wanted) and not differing(place, wanted)
+
+
+def has_root(place: Place, wanted: Mapping[str, bytes]) -> bool:
+    """Whether the root is as it should be."""
     old = read_root(place)
-    return old is not None and _same(old.content, json.loads(wanted[ROOT])) and not differing(place, wanted)
+    return old is not None and _same(old.content, json.loads(wanted[ROOT]))
 
 
 def _same(old: Document, new: Document) -> bool:
@@ -189,27 +195,35 @@ class Store:
     variables: Mapping[str, Variable]
     blocks: Blocks
 
+    def array(self, name: str) -> zarr.Array[Any]:
+        """A variable, for zarr."""
+        if name not in self._arrays:
+            try:
+                array = zarr.open_array(self._zarr_store, path=name, mode="r+")
+            except FileNotFoundError as error:
+                raise MachineError(f"{self.place}: the process that is to write does not see the store") from error
+            # Chunks that hold nothing but the fill value are written, too: what is absent is not done.
+            self._arrays[name] = array.with_config(cast(Any, {"write_empty_chunks": True}))
+        return self._arrays[name]
+
     @cached_property
-    def arrays(self) -> dict[str, zarr.Array[Any]]:
-        """The arrays of zarr."""
-        store = self.place.zarr_store()
-        # Chunks that hold nothing but the fill value are written, too: what is absent is not done.
-        config: Any = {"write_empty_chunks": True}
-        try:
-            return {name: zarr.open_array(store, path=name, mode="r+").with_config(config) for name in self.variables}
-        except FileNotFoundError as error:
-            raise MachineError(f"{self.place}: no store is to be seen there by the process that is to write") from error
+    def _arrays(self) -> dict[str, zarr.Array[Any]]:
+        return {}
+
+    @cached_property
+    def _zarr_store(self) -> ZarrStore:
+        return self.place.zarr_store()
 
     def write(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
         """Write outputs of one block; several may be written at the same time."""
         with self.place.reached():
             for name, values in arrays.items():
-                self.arrays[name][part_of(region, self.variables[name])] = values
+                self.array(name)[part_of(region, self.variables[name])] = values
 
     def read(self, region: Region, name: str) -> np.ndarray:
         """One output of a block; OSError where the place fails, any other error where the chunk is damaged."""
         try:
-            return np.asarray(self.arrays[name][part_of(region, self.variables[name])])
+            return np.asarray(self.array(name)[part_of(region, self.variables[name])])
         except OSError:
             raise
         except Exception:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,9 +20,9 @@ from servegrid.missing import Missing
 from servegrid.place import Place, place_of
 from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import fingerprints, template
-from servegrid.show import region_text
+from servegrid.show import counted, region_text
 from servegrid.solvers import Solver
-from servegrid.store import ROOT, Root, Store, differing, documents, finish, lay_out, read_root
+from servegrid.store import ROOT, Root, Store, differing, documents, finish, has_root, lay_out, read_root
 from servegrid.summary import Finder
 from servegrid.threads import Threads
 
@@ -78,7 +77,7 @@ class Inspection:
         for name in task.outputs:
             try:
                 stored[name] = self.store.read(region, name)
-            except OSError:
+            except (OSError, MachineError):
                 raise
             except Exception:  # whatever a decoder makes of wrong bytes; the checksum first
                 found[name] = "damaged"
@@ -107,23 +106,19 @@ def check_store(
 ) -> Verdict:
     """Check every chunk of a store against its checksum, and compute some blocks again; see `servegrid.verify`."""
     place = place_of(out)
-    if repair:
-        place.check()
+    look = partial(_Check.of, place, memory, crew or Threads.of(), solver)
     try:
-        with place.locked() if repair else nullcontext():
-            check = _Check.of(place, memory, crew or Threads.of(), solver)
-            if repair and check.changed and not everything:
-                raise InputError(
-                    f"{place}: was made with other values or equations ({', '.join(check.changed)}); "
-                    "add --all to compute all of it again"
-                )
-            verdict = check.verdict(sample, everything, repair)
-            if not repair:
-                return verdict
-            if not verdict.is_good:
-                check.repair()
-            finish(place)
-            return replace(verdict, mended=not verdict.is_good)
+        check = look()
+        if not repair:
+            return check.verdict(sample, everything)
+        place.check()
+        if check.changed and not everything:
+            raise InputError(
+                f"{place}: was made with other values or equations ({', '.join(check.changed)}); "
+                "add --all to compute all of it again"
+            )
+        with place.locked():
+            return look().repaired(sample, everything)
     except CrewError as error:
         raise MachineError(f"{place}: {error}") from None
     except OSError as error:
@@ -148,7 +143,10 @@ class _Check:
                 "expected the folder or URL of a store"
             )
         check_reach(place, crew)
-        plan = make_plan(stored_sweep(root, solver), memory, crew, root)
+        try:
+            plan = make_plan(stored_sweep(root, solver), memory, crew, root)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from None
         return cls(place, root, plan, Store(place, plan.evaluator.outputs, plan.blocks))
 
     @property
@@ -161,17 +159,22 @@ class _Check:
         return tuple(name for name, digest in self.root.fingerprint.items() if now.get(name) != digest)
 
     def document_faults(self) -> Iterator[Fault]:
+        kind: Kind = "stale" if self.changed else "damaged"
+        if not has_root(self.place, self.documents):
+            yield Fault(kind, ROOT, "labels and metadata")
         for key in differing(self.place, self.documents):
-            kind: Kind = "stale" if self.changed else "damaged"
             yield Fault("missing" if self.place.read(key) is None else kind, key, "labels and metadata")
 
-    def verdict(self, sample: int, everything: bool, repair: bool) -> Verdict:
+    def verdict(self, sample: int, everything: bool) -> Verdict:
+        """Look at all that is there."""
         faults = list(self.document_faults())
         # A chunk can only be read with the metadata of its array.
         unreadable = {fault.key.removesuffix("/zarr.json") for fault in faults if fault.key.endswith("/zarr.json")}
-        if repair and faults:
-            lay_out(self.place, self.documents)
-            unreadable = set()
+        return self.verdict_of_chunks(sample, everything, faults, unreadable)
+
+    def verdict_of_chunks(
+        self, sample: int, everything: bool, faults: list[Fault], unreadable: Collection[str] = ()
+    ) -> Verdict:
         missing = Missing.of(self.store, Finder(self.plan.scorer, None))
         blocks = len(self.plan.blocks)
         again = set(range(blocks)) if everything else set(random.sample(range(blocks), min(sample, blocks)))
@@ -193,7 +196,7 @@ class _Check:
             faults.append(Fault("stale", ROOT, "the status, though nothing is missing"))
         return Verdict(self.place, missing.chunks, len(again), blocks, self.changed, tuple(faults), mended=False)
 
-    def _tasks(self, again: set[int], unreadable: set[str]) -> Iterator[Task]:
+    def _tasks(self, again: set[int], unreadable: Collection[str]) -> Iterator[Task]:
         """Everything that is there, block by block."""
         for block in range(len(self.plan.blocks)):
             region = self.plan.blocks[block]
@@ -211,14 +214,17 @@ class _Check:
         own = {axis: region[axis] for axis in self.store.variables[name].axes}
         return region_text(own, self.plan.parameters.sweep.axes)
 
-    def repair(self) -> None:
-        """Write the documents that are wrong, and compute the chunks that are."""
+    def repaired(self, sample: int, everything: bool) -> Verdict:
+        """Write the documents that are wrong; then look, and compute the chunks that are wrong."""
+        faults = list(self.document_faults())
         lay_out(self.place, self.documents)
-        job = Job(Finder(self.plan.evaluator, None), Store(self.place, self.store.variables, self.plan.blocks))
-        job.prepare()
+        verdict = self.verdict_of_chunks(sample, everything, faults)
+        job = Job(Finder(self.plan.evaluator, None), self.store)
         tasks = (Task(block, tuple(outputs), False) for block, outputs in sorted(self.faulty.items()))
         for _ in self.plan.crew.do(job, tasks):
             pass
         left = Missing.of(self.store, job.finder).absent
         if left:
-            raise MachineError(f"{self.place}: {left:,} chunks are missing all the same")
+            raise MachineError(f"{self.place}: {counted(left, 'chunk')} could not be mended")
+        finish(self.place)
+        return replace(verdict, mended=not verdict.is_good)
