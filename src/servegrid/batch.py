@@ -85,7 +85,7 @@ class ClusterFile(BaseModel):
     def job(self) -> dict[str, Any]:
         """The arguments of dask-jobqueue's class of jobs."""
         options = self.model_dump(exclude={"system", "jobs", "processes", "memory", "interface"}, exclude_defaults=True)
-        extra = ["--no-dashboard", *self.worker_extra_args]
+        extra = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0", *self.worker_extra_args]
         if self.interface is None:
             extra += ["--host", LOOPBACK]
         else:
@@ -99,6 +99,9 @@ def read_cluster_file(path: Path, system: str | None = None) -> ClusterFile:
     content = dict(read_mapping(path))
     if system is not None and content.setdefault("system", system) != system:
         raise InputError(f"{path}: system: got {content['system']}, expected {system}; or give it as --cluster")
+    walltime = content.get("walltime", "")
+    if not isinstance(walltime, str):
+        raise InputError(f"{path}: walltime: got {shown(walltime)}, expected text in quotes, such as '02:00:00'")
     file = validate(ClusterFile, content, f"{path}: ")
     if file.cores % file.workers:
         raise InputError(

@@ -5,6 +5,7 @@ Workers write their own blocks; the client hands out few tasks at a time and get
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed.comm.core import connect
 
 from servegrid.errors import CrewError, InputError, MachineError
 from servegrid.job import Result_co, Task, Work
@@ -35,6 +37,7 @@ LOOPBACK = "127.0.0.1"
 PATIENCE = 60  # [s] between two remarks that there is no worker yet
 ANSWER = 10  # [s] in which a scheduler has to answer
 WAITING = 2  # tasks for each thread of the cluster that are handed out: one at work, one that waits
+_NOISY = ("distributed", "tornado", "asyncio")  # loggers
 _LOOK = 2.0  # [s] between two looks at the size of the cluster
 _MOST_ATTEMPTS = 3  # to give the work to all workers, while one is lost
 
@@ -107,6 +110,8 @@ class Cluster:
         looked, size = monotonic(), self._size()
         hand_out(WAITING * size)
         for _, result in running:
+            if isinstance(result, BaseException):  # so as_completed tells of what was cancelled
+                raise result
             yield result
             if monotonic() > looked + _LOOK:
                 looked, size = monotonic(), self._size()
@@ -270,11 +275,19 @@ def _check_address(address: str) -> None:
         )
 
 
+async def _answer(address: str) -> None:
+    """Raise OSError or TimeoutError unless something answers as dask does; dask itself would wait for ever."""
+    comm = await asyncio.wait_for(connect(address, timeout=ANSWER), ANSWER)
+    await comm.close()
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     _check_address(address)
     with quiet():
         try:
+            if not address.startswith("tls:"):
+                asyncio.run(_answer(address))
             client = Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, TimeoutError):
             raise MachineError(f"no dask scheduler answers at {address} within {ANSWER} s") from None
@@ -287,7 +300,8 @@ def _connected(address: str) -> Iterator[Client]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """What goes wrong is said once, by us, and not by the logs of dask and its event loop."""
-    levels = {name: logging.getLogger(name).level for name in ("distributed", "tornado.application", "asyncio")}
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _NOISY]
+    levels = {name: logging.getLogger(name).level for name in names}
     for name in levels:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import yaml
 
 from servegrid.errors import InputError, shown
 from servegrid.parameters import Parameters, gather
@@ -22,11 +23,15 @@ MOST_NAMED = 3  # differences that a message tells
 def stored_sweep(root: Root, solver: Solver | None = None) -> Sweep:
     """The sweep that a store says it holds, its axes in the order of the store.
 
-    `solver`: the one to use instead of the one of that name, which may be the user's own.
+    `solver`: the one to use instead of the one of that name, which may be the user's own. InputError where the text
+    cannot be read, or not any more.
     """
-    content = from_yaml(root.attributes["sweep"])
-    if solver is not None:
-        content["solver"] = solver
+    try:
+        content = from_yaml(root.attributes["sweep"])
+        if solver is not None:
+            content["solver"] = solver
+    except (yaml.YAMLError, TypeError, AttributeError):
+        raise InputError("the attribute 'sweep' in its zarr.json is damaged, expected the text of a sweep") from None
     return make_sweep(content)
 
 
@@ -93,9 +98,9 @@ def _explained(changed: list[str], parameters: Parameters, stored: Sweep) -> Ite
 
 def _number(value: np.ndarray, name: str, parameters: Parameters) -> str:
     """A number with its unit, all of its digits."""
-    number, unit = value.item(), parameters.graph.quantity(name).unit
+    number, quantity = value.item(), parameters.graph.quantity(name)
     digits = f"{number:.0f}" if number.is_integer() else repr(number)
-    return digits if unit == "1" else f"{digits} {unit}"
+    return digits if quantity.kind == "int" or quantity.unit == "1" else f"{digits} {quantity.unit}"
 
 
 def _numbers(stored: Sweep) -> Mapping[str, Any]:

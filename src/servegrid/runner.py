@@ -127,7 +127,8 @@ def agree(
             made = root.attributes["servegrid_version"]
             found = [f"made by servegrid {made}, which this one does not understand: {error}"]
         if not found:
-            return Agreement(place, make_plan(ordered, memory, crew, root), root, False, grown_by(ordered, stored))
+            plan = make_plan(ordered, memory, crew, root)
+            return Agreement(place, plan, root, False, grown_by(ordered, stored))
         if not overwrite:
             raise refusal(place, found)
     return Agreement(place, make_plan(sweep, memory, crew, parts=parts), None, root is not None, "")

@@ -25,7 +25,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from servegrid.blocks import Blocks, Region, Variable, part_of
-from servegrid.errors import MachineError
+from servegrid.errors import InputError, MachineError
 from servegrid.place import Folder, Place, place_of
 
 # 200 M points, 1.2 GiB of results, two threads, two runs: 315 MiB in 1.8 and 2.3 s; zstd 1 makes 308 MiB in 3.2 and
@@ -45,6 +45,7 @@ class Root:
     """The metadata of a store that servegrid made: what it is to hold."""
 
     content: Document
+    where: str
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -75,18 +76,32 @@ class Root:
         block = dict(sizes)
         for name, variable in variables.items():
             if name in self.arrays:
-                chunk = self.arrays[name]["chunk_grid"]["configuration"]["chunk_shape"]
-                block.update(zip(variable.axes, map(int, chunk), strict=True))
+                chunk = _chunk(self.arrays[name])
+                if len(chunk) != len(variable.axes):
+                    raise InputError(
+                        f"{self.where}: {name}: its chunks have {len(chunk)} axes, expected {len(variable.axes)}"
+                    )
+                block.update(zip(variable.axes, chunk, strict=True))
         return block
 
 
+def _chunk(array: Document) -> tuple[int, ...]:
+    """The lengths of an array's chunks; 1 at least."""
+    lengths = tuple(int(length) for length in array["chunk_grid"]["configuration"]["chunk_shape"])
+    if min(lengths, default=1) < 1:
+        raise ValueError(lengths)
+    return lengths
+
+
 def read_root(place: Place) -> Root | None:
-    """The metadata of the store at a place; None where servegrid has made none, or where it cannot be read."""
+    """The metadata of the store at a place; None where servegrid has made none, or where it makes no sense."""
     try:
-        content = json.loads(place.read(ROOT) or b"null")
-        root = Root(content)
-        return root if {"servegrid_version", "fingerprint", "sweep"} <= root.attributes.keys() and root.arrays else None
-    except (ValueError, KeyError, TypeError):
+        root = Root(json.loads(place.read(ROOT) or b"null"), str(place))
+        for array in root.arrays.values():
+            _chunk(array)
+        made = {"servegrid_version", "sweep"} <= root.attributes.keys() and root.fingerprint and root.arrays
+        return root if made else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -160,7 +160,7 @@ class _Check:
 
     def document_faults(self) -> Iterator[Fault]:
         kind: Kind = "stale" if self.changed else "damaged"
-        if not has_root(self.place, self.documents):
+        if not self.changed and not has_root(self.place, self.documents):
             yield Fault(kind, ROOT, "labels and metadata")
         for key in differing(self.place, self.documents):
             yield Fault("missing" if self.place.read(key) is None else kind, key, "labels and metadata")
