@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,9 +41,9 @@ def _seconds(run: Callable[[], object]) -> float:
     return seconds
 
 
-def peak_resident() -> int:
-    """The largest resident size that this process has had [byte]."""
-    status = Path("/proc/self/status")
+def peak_resident(process: int | Literal["self"] = "self") -> int:
+    """The largest resident size that a process has had [byte]; of others than this one on Linux only."""
+    status = Path(f"/proc/{process}/status")
     if status.exists():  # ru_maxrss also counts the parent's memory, up to the moment of exec
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import servegrid as sg
-from servegrid import runner, store
+from servegrid import store
 from servegrid.catalog import Catalog
 from servegrid.cli import main
 from servegrid.evaluate import Evaluator
-from servegrid.runner import LEAST_MEMORY
+from servegrid.place import Folder
+from servegrid.planning import LEAST_MEMORY
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
@@ -31,7 +31,7 @@ GOOD = "axes: {model: [llama-3.1-8b], hardware: [h100-sxm], precision: [fp16], s
 TOKENS = "a whole number in token, at least 1"
 COUNT = "expected a whole number from 1 to 100,000,000"
 SHARE = "a number, above 0 and at most 1"
-KEYS = "name, question, solver, catalog, axes, cases, values, derive, where, outputs"
+KEYS = "name, question, solver, catalog, axes, cases, values, derive, where, outputs, dtype"
 LANGUAGE = (
     "is not part of the expression language (names, numbers, + - * / // % **, comparisons, and/or/not, "
     "'a if b else c' and min, max, floor, ceil, sqrt, log)"
@@ -63,16 +63,22 @@ def everything(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def refused(folder: Path, *arguments: str, code: int = 2) -> str:
-    """The one sentence that the command refuses with; nothing has changed in the folder."""
-    before = everything(folder)
+def failed(*arguments: str, code: int) -> str:
+    """The one sentence that the command ends with."""
     result = CliRunner().invoke(main, list(arguments), prog_name="servegrid")
     assert isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code == code, result.output
-    assert everything(folder) == before
     assert result.output.startswith("servegrid: "), result.output
     assert result.output.count("\n") == 1, result.output
     return result.output.removeprefix("servegrid: ").removesuffix("\n")
+
+
+def refused(folder: Path, *arguments: str, code: int = 2) -> str:
+    """The one sentence that the command refuses with; nothing has changed in the folder."""
+    before = everything(folder)
+    sentence = failed(*arguments, code=code)
+    assert everything(folder) == before
+    return sentence
 
 
 def check(folder: Path, content: str | bytes, message: str) -> None:
@@ -142,6 +148,9 @@ LAUGHS = "name: {k0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]" + "".join(
         pytest.param(GOOD + "outputs: [3]\n", "outputs[0]: got 3, expected text", id="an output is a number"),
         pytest.param(GOOD + "name: 3\n", "name: got 3, expected text", id="the name is a number"),
         pytest.param(GOOD + "question: [a]\n", "question: got a list, expected text", id="the question is a list"),
+        pytest.param(
+            GOOD + "dtype: float16\n", "dtype: got 'float16', expected 'float64' or 'float32'", id="half precision"
+        ),
         pytest.param(GOOD + "catalog: a.yaml\n", "catalog: got 'a.yaml', expected a list", id="catalog is a text"),
         pytest.param(
             GOOD + "catalog: [3]\n", "catalog[0]: got 3, expected the path of a file", id="a catalogue is a number"
@@ -699,26 +708,60 @@ def test_a_bad_catalogue_of_a_sweep(catalog: str | None, message: str, here: Pat
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("thesis.txt", "thesis.txt: exists already; give another name, or --overwrite to replace it"),
-        ("folder", "folder: exists already; give another name, or --overwrite to replace it"),
+        ("thesis.txt", "thesis.txt: is a file, expected a folder"),
         ("thesis.txt/o.zarr", "thesis.txt/o.zarr: {here}/thesis.txt is a file, expected a folder"),
+        ("folder", "folder: is no store that servegrid made, and is left as it is; give another name"),
         (".", ".: is the current folder or holds it, expected the name of a store to make"),
     ],
 )
-def test_a_place_that_cannot_be_a_store(out: str, message: str, here: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--part", "2/3"]], ids=" ".join)
+def test_a_place_that_cannot_be_a_store(out: str, message: str, options: list[str], here: Path) -> None:
+    """Nor does --overwrite touch what is no store."""
     (here / "good.yaml").write_text(GOOD)
     (here / "thesis.txt").write_text("precious")
     (here / "folder").mkdir()
-    assert refused(here, "run", "good.yaml", "--out", out) == message.format(here=here)
+    (here / "folder" / "thesis.txt").write_text("precious, too")
+    assert refused(here, "run", "good.yaml", "--out", out, *options) == message.format(here=here)
 
 
-@pytest.mark.parametrize("out", ["thesis.txt", "folder", "good.yaml"])
-def test_overwrite_spares_what_is_no_store(out: str, here: Path) -> None:
-    (here / "good.yaml").write_text(GOOD)
-    (here / "thesis.txt").write_text("precious")
+def test_an_empty_folder_can_be_a_store(here: Path) -> None:
     (here / "folder").mkdir()
-    message = refused(here, "run", "good.yaml", "--out", out, "--overwrite")
-    assert message == f"{out}: is no store that servegrid made, and is not overwritten; give another name"
+    with sg.run(**KEYWORDS, out="folder") as found:
+        assert found.attrs["title"] == "sweep"
+
+
+@pytest.mark.parametrize("part", ["", "3", "3/", "/64", "0/64", "65/64", "1/0", "-1/4", "1.5/4", "a/b", "1/2/3", "¹/2"])
+def test_a_part_that_is_no_share(part: str, here: Path) -> None:
+    (here / "good.yaml").write_text(GOOD)
+    expected = f"part: got {part!r}, expected a share such as 3/64, from 1/64 to 64/64"
+    assert refused(here, "run", "good.yaml", "--part", part) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--threads", "2", "--workers", "2"], "threads and workers"),
+        (["--workers", "2", "--slurm", "jobs.yaml"], "workers and slurm"),
+        (["--scheduler", "tcp://10.0.0.5:8786", "--cluster", "jobs.yaml"], "scheduler and cluster"),
+        (["--threads", "1", "--workers", "1", "--scheduler", "x"], "threads and workers and scheduler"),
+    ],
+)
+def test_more_crews_than_one(options: list[str], named: str, here: Path) -> None:
+    (here / "good.yaml").write_text(GOOD)
+    expected = f"{named} are given together, expected one of threads, workers, scheduler, cluster, slurm"
+    assert refused(here, "run", "good.yaml", *options) == expected
+    assert refused(here, "verify", "good.zarr", *options) == expected
+
+
+@pytest.mark.parametrize("store", ["nowhere.zarr", "folder", "good.yaml", "."])
+@pytest.mark.parametrize("options", [[], ["--all"], ["--sample", "0"]], ids=" ".join)
+def test_what_is_no_store_cannot_be_verified(store: str, options: list[str], here: Path) -> None:
+    (here / "good.yaml").write_text(GOOD)
+    (here / "folder").mkdir()
+    assert refused(here, "verify", store, *options) == (
+        f"{store}: is no store that servegrid made, or its zarr.json is missing or damaged; "
+        "expected the folder or URL of a store"
+    )
 
 
 SIZE = f"expected {LEAST_MEMORY // 2**20} MiB or more, such as 2GiB"
@@ -777,7 +820,7 @@ def test_an_entry_that_the_catalogue_lacks(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run"], ["rnu"], ["run", "a.yaml", "--overwite"], ["plan", "x", "--workers", "0"]]
+    "arguments", [["run"], ["rnu"], ["run", "a.yaml", "--overwite"], ["plan", "x", "--threads", "0"]]
 )
 def test_usage_is_refused_with_code_2(arguments: list[str], here: Path) -> None:
     result = CliRunner().invoke(main, arguments, prog_name="servegrid")
@@ -811,7 +854,7 @@ def test_a_folder_that_cannot_be_written(here: Path, monkeypatch: pytest.MonkeyP
     (here / "good.yaml").write_text(GOOD)
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and real(path, mode))
-    assert refused(here, "run", "good.yaml", "--out", "new/o.zarr") == (
+    assert refused(here, "run", "good.yaml", "--out", "new/o.zarr", code=3) == (
         f"new/o.zarr: the folder {here} cannot be written; choose another, or change its permissions"
     )
 
@@ -831,14 +874,18 @@ def test_a_disk_that_fails(error: OSError, reason: str, here: Path, monkeypatch:
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(store.Store, "write", fail)
-    message = refused(here, "run", "good.yaml", "--out", "new/o.zarr", code=3)
-    assert message == f"new/o.zarr: could not be written ({reason}); nothing was kept"
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Store, "write", fail)
+        message = failed("run", "good.yaml", "--out", "new/o.zarr", code=3)
+    kept = "0 of 7 chunks are stored, and the same command goes on from there"
+    assert message == f"new/o.zarr: could not be written ({reason}); {kept}"
+    assert [path.name for path in here.rglob("*.partial")] == []
+    assert CliRunner().invoke(main, ["run", "good.yaml", "--out", "new/o.zarr"]).exit_code == 0
 
 
 def test_a_disk_that_can_never_hold_the_results(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "good.yaml").write_text(GOOD + "outputs: [itl, ttft]\n")  # 2 numbers and a flag: 17 byte
-    monkeypatch.setattr(runner, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    monkeypatch.setattr(Folder, "free", lambda self: 0)
     assert refused(here, "run", "good.yaml", "--out", "new/o.zarr", code=3) == (
         "new/o.zarr: 17 byte of results (before compression) on a disk with 0 byte free; "
         "choose fewer outputs or points, or another disk"
@@ -851,9 +898,11 @@ def test_a_machine_without_memory(here: Path, monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Evaluator, "region", fail)
-    message = refused(here, "run", "good.yaml", "--out", "new/o.zarr", code=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "region", fail)
+        message = failed("run", "good.yaml", "--out", "new/o.zarr", code=3)
     assert message == "the machine has not enough memory; give a smaller --memory or fewer points"
+    assert CliRunner().invoke(main, ["run", "good.yaml", "--out", "new/o.zarr"]).exit_code == 0
 
 
 # Python's own ways to be wrong.
@@ -909,8 +958,8 @@ def test_an_axis_is_any_row_of_numbers(values: Any) -> None:
         ({"memory": "lots"}, f"memory: 'lots' is not a number, {SIZE}"),
         ({"memory": float("nan")}, f"memory: got nan, {SIZE}"),
         ({"memory": 1}, f"memory: got 1, {SIZE}"),
-        ({"workers": 0}, "workers: got 0, expected 1 or more"),
-        ({"workers": -1}, "workers: got -1, expected 1 or more"),
+        ({"threads": 0}, "threads: got 0, expected 1 or more"),
+        ({"threads": -1}, "threads: got -1, expected 1 or more"),
         ({"colour": 3}, f"unknown key 'colour', expected one of {KEYS}"),
     ],
 )

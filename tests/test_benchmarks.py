@@ -212,7 +212,7 @@ def test_a_run_of_the_command_is_measured(tmp_path: Path) -> None:
 def test_asv_finds_the_benchmarks() -> None:
     settings = json.loads((ROOT / "asv.conf.json").read_text())
     found = {path.stem for path in (ROOT / settings["benchmark_dir"]).glob("bench_*.py")}
-    assert found == {"bench_command", "bench_compile", "bench_evaluate", "bench_store"}
+    assert found == {"bench_command", "bench_compile", "bench_evaluate", "bench_running", "bench_store"}
 
 
 def test_evaluation_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +234,7 @@ def test_store_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_store.Store, "problem", TINY)
     benchmark = bench_store.Store()
     benchmark.setup()
+    assert not benchmark.store.exists()  # what is finished already is not computed again
     benchmark.time_run()
     with xr.open_zarr(benchmark.store) as stored:
         assert dict(stored.sizes) == TINY.sizes
@@ -253,11 +254,14 @@ def test_compile_benchmarks_run() -> None:
 
 def test_command_benchmarks_run() -> None:
     assert "explain" in bench_command.command("--help")
-    benchmark = bench_command.Quickstart()
-    benchmark.setup("cold")
-    benchmark.time_run("cold")
     asked = yaml.safe_load(bench_command.QUICKSTART.read_text())
-    with xr.open_zarr(Path(benchmark.made.name) / "quickstart.zarr") as stored:
-        assert list(stored.sizes) == list(asked["axes"])
-        assert not isnan(float(stored["throughput"].max()))
-    benchmark.teardown("cold")
+    for cache in bench_command.Quickstart.params:
+        benchmark = bench_command.Quickstart()
+        benchmark.setup(cache)
+        assert not benchmark.store.exists()
+        assert (Path(benchmark.made.name) / "cache").exists() == (cache == "warm")
+        benchmark.time_run(cache)
+        with xr.open_zarr(benchmark.store) as stored:
+            assert list(stored.sizes) == list(asked["axes"])
+            assert not isnan(float(stored["throughput"].max()))
+        benchmark.teardown(cache)

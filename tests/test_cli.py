@@ -20,8 +20,10 @@ import xarray as xr
 from click.testing import CliRunner
 
 import servegrid as sg
+from servegrid import planning
 from servegrid.catalog import Catalog
 from servegrid.cli import main
+from servegrid.show import number
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
@@ -80,7 +82,7 @@ def fields(text: str, name: str) -> dict[str, str]:
 
 # Help.
 
-COMMANDS = ("run", "plan", "explain", "solve", "catalog")
+COMMANDS = ("run", "verify", "plan", "explain", "solve", "catalog")
 
 
 def test_help_names_all_commands() -> None:
@@ -94,8 +96,10 @@ def test_help_names_all_commands() -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("run", ["SWEEP", "--out", "--memory", "--workers", "--overwrite", "<name of the sweep>.zarr"]),
-        ("plan", ["SWEEP", "--memory", "--workers"]),
+        ("run", ["SWEEP", "--out", "--memory", "--overwrite", "--part I/N", "[default: <sweep>.zarr]"]),
+        ("run", ["--threads", "--workers", "--scheduler ADDRESS", "--cluster", "--slurm"]),
+        ("verify", ["STORE", "--sample", "--all", "--repair", "--memory", "--threads", "--workers", "--scheduler"]),
+        ("plan", ["SWEEP", "--memory", "--threads"]),
         ("explain", ["SWEEP", "--kernel"]),
         ("solve", ["--model", "--hardware", "--precision", "--seq-len", "--page-size", "--set NAME=VALUE"]),
         ("catalog", ["list", "search", "show"]),
@@ -146,14 +150,73 @@ def test_run_makes_the_store_and_sums_it_up(folder: Path) -> None:
         fastest = best.sel(model=model, hardware="h100-sxm").item()
         assert f"{fastest:,.0f}" in text
     assert "16 points in " in text
-    assert text.rstrip().splitlines()[-1] == "gpus.zarr  open it with xarray.open_zarr('gpus.zarr')"
+    on_disk = number(sum(path.stat().st_size for path in (folder / "gpus.zarr").rglob("*") if path.is_file()), "byte")
+    # As the plan says: six outputs of 8 byte on all axes, two flags of 1 byte, one number without axes.
+    size = f"{on_disk} on disk for {6 * 16 * 8 + 2 * 16 + 8} byte of results"
+    assert text.rstrip().splitlines()[-1] == f"gpus.zarr  {size}; open it with xarray.open_zarr('gpus.zarr')"
+    assert "stored already" not in text
 
 
-def test_run_takes_a_place_a_budget_and_a_number_of_workers(folder: Path) -> None:
-    said("run", "gpus.yaml", "--out", "new/here.zarr", "--memory", "500MiB", "--workers", "1")
-    said("run", "gpus.yaml", "--out", "new/here.zarr", "--overwrite")
+def test_run_takes_a_place_a_budget_and_a_number_of_threads(folder: Path) -> None:
+    said("run", "gpus.yaml", "--out", "new/here.zarr", "--memory", "500MiB", "--threads", "1")
     with xr.open_zarr(folder / "new" / "here.zarr") as found, sg.sweep(folder / "gpus.yaml") as expected:
         xr.testing.assert_equal(found.load(), expected)
+
+
+def test_run_of_a_finished_store_computes_nothing_and_sums_up_the_same(folder: Path) -> None:
+    first, again = said("run", "gpus.yaml").splitlines(), said("run", "gpus.yaml").splitlines()
+    # Nine outputs, all in one block.
+    (worked,) = set(first) - set(again)
+    assert worked.startswith("16 points in ")
+    assert set(again) - set(first) == {"9 of 9 chunks were stored already"}
+
+
+def test_run_extends_the_store_of_a_smaller_sweep_and_says_by_what(folder: Path) -> None:
+    said("run", "gpus.yaml")
+    (folder / "gpus.yaml").write_text(
+        SWEEP.replace("[h100-sxm, l4]", "[mi300x, h100-sxm, h200, l4]").replace(
+            "derive: {", "derive: {double: itl * 2, "
+        )
+    )
+    text = said("run", "gpus.yaml")
+    assert "note: the store was extended: hardware by 2, output double\n" in text
+    # Two blocks now: of the old one the new output is missing, of the new one everything with the axis hardware.
+    assert "9 of 19 chunks were stored already\n" in text
+    with xr.open_zarr(folder / "gpus.zarr") as found:
+        assert found.hardware.values.tolist() == ["h100-sxm", "l4", "mi300x", "h200"]
+
+
+def test_run_refuses_the_store_of_another_sweep_unless_it_may_throw_it_away(folder: Path) -> None:
+    said("run", "gpus.yaml")
+    (folder / "gpus.yaml").write_text(SWEEP.replace("8192", "4096"))
+    refused = CliRunner().invoke(main, ["run", "gpus.yaml"], prog_name="servegrid")
+    assert (refused.exit_code, refused.output) == (
+        2,
+        "servegrid: gpus.zarr: holds another sweep (seq_len is 8192 there, 4096 in the sweep); "
+        "give another name, or --overwrite to throw that store away\n",
+    )
+    assert "16 points in " in said("run", "gpus.yaml", "--overwrite")
+    with xr.open_zarr(folder / "gpus.zarr") as found, sg.sweep(folder / "gpus.yaml") as expected:
+        xr.testing.assert_equal(found.load(), expected)
+
+
+def test_run_shares_the_work_between_parts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "LARGEST_REGION", 300)
+    said("run", "gpus.yaml", "--out", "whole.zarr")
+    with xr.open_zarr(folder / "whole.zarr") as whole:
+        blocks = len(whole.itl.chunks[0]) * len(whole.itl.chunks[1])
+    assert blocks == 4
+    first = said("run", "gpus.yaml", "--part", "1/2")
+    # The first part has the one number without axes, too.
+    assert first.splitlines()[-1] == "part 1 of 2 is done; 16 of 33 chunks are missing, which other parts compute"
+    assert "the configurations" not in first
+    assert json.loads((folder / "gpus.zarr" / "zarr.json").read_text())["attributes"]["status"] == "unfinished"
+    last = said("run", "gpus.yaml", "--part", "2/2")
+    assert last.splitlines()[-1].endswith("open it with xarray.open_zarr('gpus.zarr')")
+    assert "17 of 33 chunks were stored already\n" in last
+    with xr.open_zarr(folder / "whole.zarr") as whole, xr.open_zarr(folder / "gpus.zarr") as parts:
+        xr.testing.assert_equal(parts, whole)
+        assert set(parts.attrs) == set(whole.attrs)
 
 
 def test_run_says_that_nothing_fits(folder: Path) -> None:

@@ -87,13 +87,13 @@ def test_lazy_chunks_of_any_size_have_the_same_bits(
 
 
 @LEAN
-@given(tile_bytes=st.integers(0, 200_000), workers=st.integers(1, 4))
+@given(tile_bytes=st.integers(0, 200_000), threads=st.integers(1, 4))
 def test_tiles_of_any_size_on_any_threads_have_the_same_bits(
-    grid: dict[str, Any], reference: xr.Dataset, tile_bytes: int, workers: int
+    grid: dict[str, Any], reference: xr.Dataset, tile_bytes: int, threads: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "TILE_BYTES", tile_bytes)
-        _assert_same_bits(sg.sweep(**grid, **DERIVED, workers=workers), reference)
+        _assert_same_bits(sg.sweep(**grid, **DERIVED, threads=threads), reference)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_any_part_of_a_grid_has_the_same_bits(grid: dict[str, Any], reference: x
 
 
 @LEAN
-@given(tile_bytes=st.integers(0, 100_000), workers=st.integers(1, 3))
+@given(tile_bytes=st.integers(0, 100_000), threads=st.integers(1, 3))
 def test_a_stream_gives_every_number_once(
-    evaluator: Evaluator, reference: xr.Dataset, tile_bytes: int, workers: int
+    evaluator: Evaluator, reference: xr.Dataset, tile_bytes: int, threads: int
 ) -> None:
     seen: dict[str, list[np.ndarray]] = {name: [] for name in evaluator.outputs}
 
@@ -131,7 +131,7 @@ def test_a_stream_gives_every_number_once(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "TILE_BYTES", tile_bytes)
-        evaluator.stream(visit, workers)
+        evaluator.stream(visit, threads)
     for name, parts in seen.items():
         expected = np.sort(reference[name].values, axis=None)
         np.testing.assert_array_equal(np.sort(np.concatenate(parts)), expected, err_msg=name)
@@ -218,11 +218,11 @@ def test_large_grids_are_cut_without_being_asked() -> None:
         ({"chunks": {"model": 0}}, "chunks.model: got 0, expected a whole number, at least 1"),
         ({"chunks": {"model": -1}}, "chunks.model: got -1, expected a whole number, at least 1"),
         ({"chunks": {"model": "auto"}}, "chunks.model: got 'auto', expected a whole number, at least 1"),
-        ({"workers": 0}, "workers: got 0, expected 1 or more"),
-        ({"workers": -1}, "workers: got -1, expected 1 or more"),
+        ({"threads": 0}, "threads: got 0, expected 1 or more"),
+        ({"threads": -1}, "threads: got -1, expected 1 or more"),
     ],
 )
-def test_chunks_and_workers_that_cannot_be_are_refused(
+def test_chunks_and_threads_that_cannot_be_are_refused(
     keywords: dict[str, Any], message: str, small: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError) as refusal:

@@ -21,7 +21,7 @@ from servegrid.api import load
 from servegrid.catalog import Catalog
 from servegrid.evaluate import prepare
 from servegrid.parameters import gather
-from servegrid.results import fingerprint, template
+from servegrid.results import fingerprints, template
 
 UNITS = {
     "throughput": "count/s",
@@ -230,18 +230,29 @@ def test_a_sweep_in_another_folder_can_be_made_again(tmp_path: Path, monkeypatch
 
 
 def test_the_fingerprint_is_that_of_the_numbers(small: dict[str, Any], small_dataset: xr.Dataset) -> None:
-    def of(**changes: Any) -> str:
-        return fingerprint(gather(load(**{**small, **changes})))
+    def of(**changes: Any) -> dict[str, str]:
+        return fingerprints(gather(load(**{**small, **changes})))
 
-    assert of() == small_dataset.attrs["parameters_sha256"] == of(question="Why?", name="another")
-    others = [
-        of(values={"efficiency": 0.5, "dispatch_time": "11 us"}),
-        of(values={"efficiency": 0.25}),
-        of(axes={**small["axes"], "page_size": [1, 16, 301]}),
-        of(derive={"x": "ttft * 2"}),
-        of(derive={"x": "ttft * 3"}),
-    ]
-    assert len({of(), *others}) == 1 + len(others)
+    def differing(**changes: Any) -> set[str]:
+        """The quantities whose hash is not the same any more, or is new."""
+        return {name for name, _ in of(**changes).items() ^ of().items()}
+
+    written = "\n".join(f"{name} {digest}" for name, digest in of().items())
+    assert written == small_dataset.attrs["fingerprint"]
+    assert differing(question="Why?", name="another") == set()
+    assert differing(values={"efficiency": 0.5, "dispatch_time": "11 us"}) == {"dispatch_time"}
+    assert differing(values={"efficiency": 0.25}) == {"efficiency"}
+    assert differing(axes={**small["axes"], "page_size": [1, 16, 301]}) == {"page_size"}
+    assert differing(derive={"x": "ttft * 2"}) == {"x"}
+    assert of(derive={"x": "ttft * 2"})["x"] != of(derive={"x": "ttft * 3"})["x"]
+
+
+def test_the_fingerprint_of_a_part_of_the_axes_is_that_of_a_sweep_with_this_part(small: dict[str, Any]) -> None:
+    whole = gather(load(**small))
+    part = gather(load(**small | {"axes": {axis: labels[:2] for axis, labels in small["axes"].items()}}))
+    assert fingerprints(whole, part.sizes) == fingerprints(part)
+    assert fingerprints(whole) != fingerprints(part)
+    assert fingerprints(whole, whole.sizes) == fingerprints(whole)
 
 
 def test_the_template_is_the_dataset_without_its_bytes(small: dict[str, Any], small_dataset: xr.Dataset) -> None:

@@ -1,23 +1,30 @@
-"""The stores that runs leave: Zarr v3, read by plain xarray, the same bits as in memory, whole or not there."""
+"""The stores that runs leave: Zarr v3, read by plain xarray, the same bits as in memory, gone on with as they are."""
 
 from __future__ import annotations
 
 import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
-import yaml
+from contents import files
+from datasets import assert_same_bits, stamps
 
 import servegrid as sg
-from servegrid import runner, store
+from servegrid import place, planning, store
+from servegrid.planning import LEAST_MEMORY
 
 # Labels are text, for which Zarr v3 has no final specification: zarr-python warns where it writes or lists them.
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
@@ -59,24 +66,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_regions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regions of a few hundred bytes, so that a small sweep has many."""
-    monkeypatch.setattr(runner, "LARGEST_REGION", 400)
-
-
-def assert_same_bits(found: xr.Dataset, expected: xr.Dataset) -> None:
-    """Names, axes, types, attributes and every bit of every number, but for the order of variables."""
-    assert set(found.variables) == set(expected.variables)
-    assert set(found.coords) == set(expected.coords)
-    for name, variable in expected.variables.items():
-        same = found.variables[name]
-        assert (same.dims, same.dtype, same.attrs) == (variable.dims, variable.dtype, variable.attrs), name
-        assert same.values.tobytes() == variable.values.tobytes(), name
-    assert timeless(found) == timeless(expected)
-
-
-def timeless(dataset: xr.Dataset) -> dict[str, Any]:
-    """Its attributes without the time of making, the sweep as data."""
-    attributes = {str(key): value for key, value in dataset.attrs.items() if key != "created"}
-    return {**attributes, "sweep": yaml.safe_load(attributes["sweep"])}
+    monkeypatch.setattr(planning, "LARGEST_REGION", 400)
 
 
 def metadata(path: Path) -> dict[str, Any]:
@@ -84,7 +74,18 @@ def metadata(path: Path) -> dict[str, Any]:
     return content
 
 
-def leftovers(folder: Path) -> list[str]:
+@cache
+def results() -> frozenset[str]:
+    """The variables that a run computes; the others are labels and facts."""
+    return frozenset(sg.plan(**SWEEP).evaluator.outputs)
+
+
+def chunks(out: Path) -> dict[str, tuple[int, int]]:
+    """The chunks of results that are there, and which files they are."""
+    return {key: stamp for key, stamp in stamps(out).items() if key.split("/")[0] in results()}
+
+
+def beside(folder: Path) -> list[str]:
     """Everything in a folder, hidden files, too."""
     return sorted(path.name for path in folder.iterdir())
 
@@ -101,26 +102,26 @@ def test_the_sweep_is_written_down_in_one_order(stored: Path, expected: xr.Datas
     assert metadata(stored)["attributes"]["sweep"] == expected.attrs["sweep"]
 
 
-@pytest.mark.parametrize(("region", "workers"), [(120, 1), (700, 3), (1500, 2), (2300, 5), (5000, 4)])
-def test_bits_depend_neither_on_regions_nor_on_workers(
-    region: int, workers: int, expected: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("region", "threads"), [(120, 1), (700, 3), (1500, 2), (2300, 5), (5000, 4)])
+def test_bits_depend_neither_on_regions_nor_on_threads(
+    region: int, threads: int, expected: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "LARGEST_REGION", region)
-    with sg.run(**SWEEP, out=tmp_path / "o.zarr", workers=workers) as found:
+    monkeypatch.setattr(planning, "LARGEST_REGION", region)
+    with sg.run(**SWEEP, out=tmp_path / "o.zarr", threads=threads) as found:
         assert len(found.itl.data.dask) > 1
         assert_same_bits(found, expected)
-    assert leftovers(tmp_path) == ["o.zarr"]
+    assert beside(tmp_path) == ["o.zarr"]
 
 
-def test_memory_budget_and_workers_of_a_large_run_change_nothing(tmp_path: Path) -> None:
-    # 300,000 points: 128 workers under the least memory make regions below 1 MiB.
+def test_memory_budget_and_threads_of_a_large_run_change_nothing(tmp_path: Path) -> None:
+    # 300,000 points: 128 threads under the least memory make regions below 1 MiB.
     sweep = {
         **SWEEP,
         "axes": {**SWEEP["axes"], "max_batch_size": {"from": 1, "to": 8333, "step": 1}},
     }
-    found = sg.run(**sweep, out=tmp_path / "o.zarr", workers=128, memory=runner.LEAST_MEMORY)
+    found = sg.run(**sweep, out=tmp_path / "o.zarr", threads=128, memory=LEAST_MEMORY)
     assert len(found.itl.chunks[0]) * len(found.itl.chunks[1]) > 1
-    assert_same_bits(found, sg.sweep(**sweep, workers=1))
+    assert_same_bits(found, sg.sweep(**sweep, threads=1))
 
 
 def test_plain_xarray_reads_a_store_without_servegrid_and_without_a_warning(stored: Path, tmp_path: Path) -> None:
@@ -221,60 +222,106 @@ def test_what_does_not_fit_is_false_zero_and_nan(stored: Path) -> None:
 # An existing store, and whatever else lies where a store is to be.
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.fixture
 def old(stored: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of a store, in a folder of its own."""
     copy = tmp_path / "o.zarr"
     shutil.copytree(stored, copy)
     yield copy
-    assert leftovers(tmp_path) == ["o.zarr"]
+    assert beside(tmp_path) == ["o.zarr"]
 
 
-OTHER = {**SWEEP, "name": "other"}
+OTHER: dict[str, Any] = {**SWEEP, "name": "other", "values": {**SWEEP["values"], "seq_len": 999}}
 
 
-def test_a_store_is_not_overwritten_unasked(old: Path) -> None:
-    before = contents(old)
+def test_a_store_of_another_sweep_is_refused_and_left_alone(old: Path) -> None:
+    before = files(old)
     with pytest.raises(sg.InputError) as refusal:
         sg.run(**OTHER, out=old)
-    assert str(refusal.value) == f"{old}: exists already; give another name, or --overwrite to replace it"
-    assert contents(old) == before
+    assert str(refusal.value) == (
+        f"{old}: holds another sweep (seq_len is 1000 there, 999 in the sweep); "
+        "give another name, or --overwrite to throw that store away"
+    )
+    assert files(old) == before
 
 
 def test_overwrite_replaces_the_whole_store(old: Path) -> None:
     (old / "stale").write_text("from an older run")
+    (old / "stale-output" / "c").mkdir(parents=True)
+    (old / "stale-output" / "c" / "0").write_text("from an older run")
     with sg.run(**OTHER, out=old, overwrite=True) as found:
-        assert found.attrs["title"] == "other"
-    assert not (old / "stale").exists()
+        assert_same_bits(found, sg.sweep(**OTHER))
+    assert [path.name for path in old.iterdir() if path.name.startswith("stale")] == []
 
 
-def test_overwrite_leaves_the_old_store_while_the_new_one_is_written(old: Path, tiny_regions: None) -> None:
-    before = contents(old)
-    seen: list[bool] = []
+def test_overwrite_throws_the_other_store_away_at_once(old: Path, tiny_regions: None) -> None:
+    """There is never a mixture: from the start on it is the new store, which holds what is finished of it."""
+    of_old = {key: content for key, content in files(old).items() if "/c" in key}
 
     class Look:
-        def start(self, points: int) -> None:
-            seen.append(contents(old) == before)
+        looks = 0
+
+        def start(self, points: int, done: int) -> None:
+            assert done == 0
+            assert metadata(old)["attributes"]["title"] == "other"
+            assert chunks(old) == {}
 
         def __call__(self, points: int) -> None:
-            seen.append(contents(old) == before)
+            self.looks += 1
+            assert all((old / key).read_bytes() != of_old.get(key) for key in chunks(old))
 
-    sg.run(**OTHER, out=old, overwrite=True, progress=Look(), workers=1).close()
-    assert len(seen) > 10
-    assert all(seen)
-    assert contents(old) != before
+    look = Look()
+    sg.run(**OTHER, out=old, overwrite=True, progress=look, threads=1).close()
+    assert look.looks > 10
 
 
-def test_overwrite_follows_a_symbolic_link(old: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_overwrite_keeps_a_store_of_the_same_sweep(old: Path) -> None:
+    before = chunks(old)
+    sg.run(**SWEEP, out=old, overwrite=True).close()
+    assert chunks(old) == before
+
+
+def test_a_finished_store_is_left_as_it_is_by_the_same_sweep(old: Path) -> None:
+    before, touched = files(old), stamps(old)
+    sg.run(**SWEEP, out=old).close()
+    assert (files(old), stamps(old)) == (before, touched)
+
+
+def test_another_name_and_question_are_written_down_and_nothing_is_computed_again(old: Path) -> None:
+    before = chunks(old)
+    renamed = {**SWEEP, "name": "renamed", "question": "Why?"}
+    with sg.run(**renamed, out=old) as found:
+        assert_same_bits(found, sg.sweep(**renamed))
+        assert (found.attrs["title"], found.attrs["question"]) == ("renamed", "Why?")
+    assert chunks(old) == before
+
+
+def test_the_time_of_making_is_that_of_the_first_run(old: Path) -> None:
+    root = metadata(old)
+    root["attributes"]["created"] = "2001-02-03T04:05:06+00:00"
+    (old / "zarr.json").write_text(json.dumps(root))
+    (old / "itl" / "c" / "0" / "0" / "0" / "0" / "0").unlink()
+    with sg.run(**SWEEP, out=old) as found:
+        assert found.attrs["created"] == "2001-02-03T04:05:06+00:00"
+
+
+@pytest.mark.parametrize("changed", ["servegrid_version", "numba_version"])
+def test_a_store_of_another_version_that_computed_the_same_goes_on(changed: str, old: Path) -> None:
+    root = metadata(old)
+    root["attributes"][changed] = "0.0.1"
+    (old / "zarr.json").write_text(json.dumps(root))
+    before = chunks(old)
+    with sg.run(**SWEEP, out=old) as found:
+        assert found.attrs[changed] == "0.0.1"
+    assert chunks(old) == before
+
+
+def test_a_run_follows_a_symbolic_link(old: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     link = tmp_path_factory.mktemp("links") / "link.zarr"
     link.symlink_to(old)
     sg.run(**OTHER, out=link, overwrite=True).close()
     assert link.is_symlink()
-    assert leftovers(link.parent) == ["link.zarr"]
+    assert beside(link.parent) == ["link.zarr"]
     with xr.open_zarr(old) as found:
         assert found.attrs["title"] == "other"
 
@@ -283,33 +330,42 @@ def test_only_stores_that_servegrid_made_are_overwritten(tmp_path: Path) -> None
     thesis = tmp_path / "work" / "thesis.txt"
     thesis.parent.mkdir()
     thesis.write_text("precious")
-    for content in (None, "garbage", '{"zarr_format": 3, "node_type": "group", "attributes": {}}'):
+    for content in (None, "garbage", "[]", "{}", '{"zarr_format": 3, "node_type": "group", "attributes": {}}'):
         if content is not None:
             (thesis.parent / "zarr.json").write_text(content)
-        with pytest.raises(sg.InputError, match="work: is no store that servegrid made, and is not overwritten"):
-            sg.run(**SWEEP, out=thesis.parent, overwrite=True)
+        for overwrite in (True, False):
+            with pytest.raises(sg.InputError, match="work: is no store that servegrid made, and is left as it is"):
+                sg.run(**SWEEP, out=thesis.parent, overwrite=overwrite)
         assert thesis.read_text() == "precious"
-    assert leftovers(tmp_path) == ["work"]
+    assert beside(tmp_path) == ["work"]
 
 
-@pytest.mark.parametrize("out", [".", "", "../o.zarr/../o.zarr", "./"])
-def test_the_current_folder_is_replaced_or_refused_but_never_half(
-    out: str, old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Names without a last part: the run succeeds, or is refused in one sentence and changes nothing."""
+@pytest.mark.parametrize("out", [".", "", "../o.zarr/../o.zarr", "./", ".."])
+def test_the_current_folder_is_no_place_for_a_store(out: str, old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is taken away is nobody's current one."""
     monkeypatch.chdir(old)
-    before = contents(old)
-    try:
-        sg.run(**OTHER, out=out, overwrite=True).close()
-        assert metadata(old)["attributes"]["title"] == "other"
-    except sg.InputError:
-        assert contents(old) == before
+    before = files(old)
+    with pytest.raises(sg.InputError, match="is the current folder or holds it"):
+        sg.run(**OTHER, out=out, overwrite=True)
+    assert files(old) == before
 
 
-# Faults of the machine.
+def test_a_store_that_another_run_is_writing_is_refused(old: Path) -> None:
+    before = files(old)
+    with place.place_of(old).locked(), pytest.raises(place.BusyError) as refusal:
+        sg.run(**OTHER, out=old, overwrite=True)
+    assert str(refusal.value) == (
+        f"{old}: another run is writing this store; wait until it has ended, or share the work between runs with --part"
+    )
+    assert {key: content for key, content in files(old).items() if key != ".lock"} == before
+    sg.run(**OTHER, out=old, overwrite=True).close()
 
 
-def failing_write(monkeypatch: pytest.MonkeyPatch, error: Exception, at: int) -> None:
+# What is finished is kept.
+
+
+@contextmanager
+def failing_write(error: Exception, at: int) -> Iterator[None]:
     """Let the write number `at` fail, as it does when the disk is full."""
     real, calls = store.Store.write, iter(range(10**6))
 
@@ -318,76 +374,157 @@ def failing_write(monkeypatch: pytest.MonkeyPatch, error: Exception, at: int) ->
             raise error
         real(self, *arguments)
 
-    monkeypatch.setattr(store.Store, "write", write)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.Store, "write", write)
+        yield
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
+KEPT = r"; (\d+) of (\d+) chunks are stored, and the same command goes on from there"
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("at", [0, 7])
-def test_a_full_disk_leaves_nothing_behind(
-    at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_regions: None
+def test_a_full_disk_costs_nothing_that_is_finished(
+    at: int, threads: int, expected: xr.Dataset, tmp_path: Path, tiny_regions: None
 ) -> None:
-    failing_write(monkeypatch, FULL, at)
     out = tmp_path / "new" / "deeper" / "o.zarr"
-    with pytest.raises(sg.MachineError) as failure:
-        sg.run(**SWEEP, out=out, workers=2)
-    assert str(failure.value) == f"{out}: could not be written (No space left on device); nothing was kept"
-    assert leftovers(tmp_path) == []
+    with failing_write(FULL, at), pytest.raises(sg.MachineError) as failure:
+        sg.run(**SWEEP, out=out, threads=threads)
+    before = chunks(out)
+    said = re.fullmatch(re.escape(f"{out}: could not be written (No space left on device)") + KEPT, str(failure.value))
+    assert said is not None
+    # What other threads finish while the run ends is not told, but kept.
+    assert int(said[1]) <= len(before)
+    assert (at > 0) <= bool(before)
+    assert metadata(out)["attributes"]["status"] == "unfinished"
+    with sg.run(**SWEEP, out=out, threads=threads) as found:
+        assert_same_bits(found, expected)
+    assert before.items() <= chunks(out).items()
+    assert len(chunks(out)) == int(said[2])
 
 
-def test_a_full_disk_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch, tiny_regions: None) -> None:
-    before = contents(old)
-    failing_write(monkeypatch, FULL, 3)
-    with pytest.raises(sg.MachineError, match="No space left on device"):
-        sg.run(**OTHER, out=old, overwrite=True)
-    assert contents(old) == before
-
-
-def test_any_other_failure_leaves_nothing_behind_either(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_regions: None
+def test_any_other_failure_costs_nothing_that_is_finished_either(
+    expected: xr.Dataset, tmp_path: Path, tiny_regions: None
 ) -> None:
-    failing_write(monkeypatch, ZeroDivisionError("a bug"), 5)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        sg.run(**SWEEP, out=tmp_path / "new" / "o.zarr", workers=3)
-    assert leftovers(tmp_path) == []
+    out = tmp_path / "o.zarr"
+    with failing_write(ZeroDivisionError("a bug"), 5), pytest.raises(ZeroDivisionError, match="a bug"):
+        sg.run(**SWEEP, out=out, threads=3)
+    before = chunks(out)
+    assert before
+    with sg.run(**SWEEP, out=out) as found:
+        assert_same_bits(found, expected)
+    assert before.items() <= chunks(out).items()
 
 
-def test_a_failed_move_puts_the_old_store_back(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, real = contents(old), Path.rename
-
-    def rename(self: Path, target: Path) -> Path:
-        if "partial" in self.name:
-            raise FULL
-        return real(self, target)
-
-    monkeypatch.setattr(Path, "rename", rename)
-    with pytest.raises(sg.MachineError, match="No space left on device"):
+def test_a_run_that_fails_after_overwrite_goes_on_without_it(old: Path, tiny_regions: None) -> None:
+    with failing_write(FULL, 3), pytest.raises(sg.MachineError, match="No space left on device"):
         sg.run(**OTHER, out=old, overwrite=True)
-    assert contents(old) == before
+    with sg.run(**OTHER, out=old) as found:
+        assert_same_bits(found, sg.sweep(**OTHER))
+
+
+def test_while_chunks_are_missing_the_store_says_that_it_is_unfinished(
+    expected: xr.Dataset, tmp_path: Path, tiny_regions: None
+) -> None:
+    out = tmp_path / "o.zarr"
+    seen: list[str] = []
+
+    class Look:
+        def start(self, points: int, done: int) -> None:
+            seen.append(metadata(out)["attributes"]["status"])
+
+        def __call__(self, points: int) -> None:
+            with xr.open_zarr(out) as halfway:  # which is a dataset all the same
+                assert halfway.sizes == expected.sizes
+                seen.append(halfway.attrs["status"])
+
+    sg.run(**SWEEP, out=out, progress=Look(), threads=1).close()
+    assert len(seen) > 10
+    assert set(seen) == {"unfinished"}
+    assert metadata(out)["attributes"].keys() == expected.attrs.keys()
+
+
+def test_what_killed_runs_have_left_is_taken_away(stored: Path, old: Path) -> None:
+    for left in (".lock", "itl/.zarr.json.0.partial", "itl/c/0/0/.0.1.partial", "itl/c/9/.0.2.partial"):
+        (old / left).parent.mkdir(parents=True, exist_ok=True)
+        (old / left).write_bytes(b"half")
+    sg.run(**SWEEP, out=old).close()
+    assert files(old) == files(stored)
+
+
+def test_every_chunk_is_there_though_it_holds_nothing_that_fits(tmp_path: Path, tiny_regions: None) -> None:
+    """Zarr leaves chunks out that hold the fill value alone; here, what is absent is not done."""
+    hopeless = {**SWEEP, "axes": {**SWEEP["axes"], "model": ["llama-3.1-70b"], "hardware": ["l4"]}}
+    out = tmp_path / "o.zarr"
+    with sg.run(**hopeless, out=out) as found:
+        assert found.itl.isnull().all()
+        assert not found.feasible.any()
+    plan = sg.plan(**hopeless)
+    counts = {name: prod(variable.shape(plan.blocks.counts)) for name, variable in plan.evaluator.outputs.items()}
+    assert len(chunks(out)) == sum(counts.values()) > 20
+
+
+# Checksums.
+
+
+def test_every_chunk_has_a_checksum(stored: Path, expected: xr.Dataset) -> None:
+    for name in expected.data_vars:
+        codecs = [codec["name"] for codec in metadata(stored / str(name))["codecs"]]
+        assert codecs == ["bytes", "blosc", "crc32c"], name
+
+
+@pytest.mark.parametrize("name", ["throughput", "feasible", "max_active_requests", "kv_fragmentation"])
+@pytest.mark.parametrize("where", [0, 20, -5, -1], ids=["head", "body", "end", "checksum"])
+def test_plain_xarray_refuses_a_chunk_of_which_a_bit_is_wrong(name: str, where: int, old: Path) -> None:
+    with xr.open_zarr(old) as found:
+        found[name].load()
+        chunk = old / name / "c" / "/".join("0" * found[name].ndim)
+    content = bytearray(chunk.read_bytes())
+    content[where] ^= 1
+    chunk.write_bytes(content)
+    with xr.open_zarr(old) as found, pytest.raises(ValueError, match="checksum do not match"):
+        found[name].load()
+
+
+# Places that cannot be written.
+
+
+def test_a_run_that_could_write_nothing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: place.Folder, key: str, content: bytes) -> None:
+        raise FULL
+
+    monkeypatch.setattr(place.Folder, "write", write)
+    out = tmp_path / "new" / "deeper" / "o.zarr"
+    with pytest.raises(sg.MachineError, match=re.escape(f"{out}: could not be written (No space left on device)")):
+        sg.run(**SWEEP, out=out)
+    assert beside(tmp_path) == []
+
+
+def test_a_folder_in_which_somebody_else_wrote_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "new"
+
+    def write(self: place.Folder, key: str, content: bytes) -> None:
+        (folder / "note.txt").write_text("mine")
+        raise FULL
+
+    monkeypatch.setattr(place.Folder, "write", write)
+    with pytest.raises(sg.MachineError, match="No space left on device"):
+        sg.run(**SWEEP, out=folder / "o.zarr")
+    assert beside(folder) == ["note.txt"]
 
 
 def test_folders_of_a_path_that_cannot_be_made_are_not_left(tmp_path: Path) -> None:
     with pytest.raises((sg.InputError, sg.MachineError), match="File name too long"):
         sg.run(**SWEEP, out=tmp_path / "new" / ("x" * 300) / "o.zarr")
-    assert leftovers(tmp_path) == []
+    assert beside(tmp_path) == []
 
 
-def test_a_folder_in_which_somebody_else_wrote_meanwhile_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_regions: None
+def test_a_store_of_the_same_sweep_in_a_folder_that_may_not_be_written_is_refused(
+    old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing_write(monkeypatch, FULL, 7)
-    folder = tmp_path / "new"
-
-    class Neighbour:
-        """Writes into the run's new folder as soon as points are finished."""
-
-        def start(self, points: int) -> None:
-            pass
-
-        def __call__(self, points: int) -> None:
-            (folder / "note.txt").write_text("mine")
-
-    with pytest.raises(sg.MachineError, match="No space left on device"):
-        sg.run(**SWEEP, out=folder / "o.zarr", workers=1, progress=Neighbour())
-    assert leftovers(folder) == ["note.txt"]
+    before, real = files(old), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and real(path, mode))
+    with pytest.raises(sg.MachineError, match=f"the folder {old} cannot be written; choose another, or change its"):
+        sg.run(**SWEEP, out=old)
+    assert files(old) == before

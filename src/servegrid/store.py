@@ -189,7 +189,7 @@ def finish(place: Place) -> None:
     root = read_root(place)
     if root is not None and not root.is_finished:
         # An extension that was cut off, and given up, has left metadata of outputs that the store does not hold.
-        owners = (key.removesuffix(f"/{ROOT}") for key in place.keys() if key.endswith(f"/{ROOT}"))
+        owners = (key.removesuffix(f"/{ROOT}") for key in place.keys("") if key.endswith(f"/{ROOT}"))
         place.remove([f"{name}/{ROOT}" for name in owners if name not in root.arrays])
         _write_root(place, root.content, None)
     place.tidy()

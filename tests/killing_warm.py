@@ -1,0 +1,13 @@
+"""What the server of `killing` imports and does once, so that the runs that it forks need not.
+
+Nothing here starts a thread: none would be alive in a forked process.
+"""
+
+import killing
+import numba
+
+from servegrid.planning import make_plan
+from servegrid.sweepfile import make_sweep
+
+make_plan(make_sweep(killing.SWEEP))  # reads the catalogue
+numba.njit("float64(float64)")(lambda x: x)  # fills numba's own tables
