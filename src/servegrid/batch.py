@@ -165,6 +165,8 @@ def _submitted(file: ClusterFile) -> Iterator[Client]:
             try:
                 cluster.sync(submit)
             except (OSError, RuntimeError) as error:
+                cluster.workers.clear()  # jobs that never were: dask would wait for each of them
+                cluster._created.clear()
                 reason = " ".join(str(error).split())
                 raise MachineError(f"{file.system}: the jobs could not be submitted: {reason}") from None
             with Client(cluster, set_as_default=False) as client:
