@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -47,8 +47,8 @@ OUTPUTS = ("throughput", "itl", "kv_fragmentation", "feasible")
 
 
 @dataclass(frozen=True)
-class Watched(Store):
-    """A store that notes who writes which block, and in one of whose blocks something happens to the writer.
+class Watch:
+    """What is noted about those who write a store, and what happens to them.
 
     `notes`: the folder of the notes. `pause`: before a block is written [s]. `stuck`: the block whose first writer
     does not get on. `deadly`: the block all of whose writers are killed.
@@ -59,14 +59,24 @@ class Watched(Store):
     stuck: int = -1
     deadly: int = -1
 
-    def write(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
-        block = list(self.blocks).index(region)
+    def meets(self, block: int) -> None:
+        """Somebody is about to write a block."""
         (self.notes / f"{block}.{os.getpid()}.{uuid4().hex}").touch()
         if block == self.deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         while block == self.stuck and len(writers(self.notes, block)) == 1:
             time.sleep(0.02)
         time.sleep(self.pause)
+
+
+@dataclass(frozen=True)
+class Watched(Store):
+    """A store that is watched."""
+
+    watch: Watch
+
+    def write(self, region: Region, arrays: Mapping[str, np.ndarray]) -> None:
+        self.watch.meets(list(self.blocks).index(region))
         super().write(region, arrays)
 
 
@@ -77,17 +87,18 @@ def writers(notes: Path, block: int | str = "*") -> list[tuple[int, int]]:
 
 
 def cut(patch: pytest.MonkeyPatch) -> None:
-    """From now on runs of this process cut the sweep into small blocks."""
+    """From now on runs of this process cut the sweep into small blocks, and nobody watches."""
+    patch.setattr(runner, "Store", Store)
     patch.setattr(planning, "LARGEST_REGION", BLOCK_BYTES)
     patch.setattr(planning, "SMALLEST_REGION", BLOCK_BYTES)
 
 
-def watch(patch: pytest.MonkeyPatch, notes: Path, **incidents: float) -> Path:
-    """The same, and their stores are watched."""
+def watch(patch: pytest.MonkeyPatch, how: Watch) -> Path:
+    """The same, but their stores are watched; where the notes are."""
     cut(patch)
-    notes.mkdir(exist_ok=True)
-    patch.setattr(runner, "Store", partial(Watched, notes=notes, **incidents))
-    return notes
+    how.notes.mkdir(exist_ok=True)
+    patch.setattr(runner, "Store", partial(Watched, watch=how))
+    return how.notes
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -114,17 +125,14 @@ PROGRAM = [sys.executable, "-c", "import clusters; clusters.servegrid()"]
 
 def servegrid() -> None:
     """The command `servegrid`, its store cut small and watched as the environment says."""
-    watched = json.loads(os.environ.get(_WATCHED, "null"))
-    if watched is None:
-        cut(pytest.MonkeyPatch())
-    else:
-        watch(pytest.MonkeyPatch(), Path(watched.pop("notes")), **watched)
+    how = json.loads(os.environ[_WATCHED])
+    watch(pytest.MonkeyPatch(), Watch(**{**how, "notes": Path(how["notes"])}))
     cli.main(prog_name="servegrid")
 
 
-def watching(notes: Path, **incidents: float) -> tuple[str, str]:
+def watching(how: Watch) -> tuple[str, str]:
     """The variable of the environment by which the command watches its store."""
-    return _WATCHED, json.dumps({"notes": str(notes), **incidents})
+    return _WATCHED, json.dumps({**asdict(how), "notes": str(how.notes)})
 
 
 def python_path() -> dict[str, str]:
@@ -155,13 +163,11 @@ def started(
 
 
 @contextmanager
-def watched_run(folder: Path, *options: str, **incidents: float) -> Iterator[subprocess.Popen[str]]:
-    """`servegrid run` of the sweep, into o.zarr of the folder; notes of who writes what go to `notes`."""
+def watched_run(folder: Path, how: Watch, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`servegrid run` of the sweep, into o.zarr of the folder."""
     (folder / "crews.yaml").write_text(SWEEP)
-    environment = {**python_path(), **dict([watching(folder / "notes", **incidents)])}
-    with started(
-        *PROGRAM, "run", "crews.yaml", "--out", "o.zarr", *options, folder=folder, environment=environment
-    ) as run:
+    arguments = [*PROGRAM, "run", "crews.yaml", "--out", "o.zarr", *options]
+    with started(*arguments, folder=folder, environment={**python_path(), **dict([watching(how)])}) as run:
         yield run
 
 

@@ -295,6 +295,24 @@ def test_a_bucket_grows_as_a_folder_does_and_old_chunks_stay(bucket: Bucket, tmp
         assert found.page_size.values.tolist() == [1, 16, 300, 2]
 
 
+def test_chunks_that_the_old_end_cut_short_are_made_anew(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "LARGEST_REGION", 3 * BLOCK_BYTES)  # two batch limits in a block
+    longer = {**SWEEP, "axes": {**SWEEP["axes"], "max_batch_size": [1, 7, 64, 65, 128]}}
+    for out in (tmp_path / "x.zarr", bucket.url()):
+        run(out)
+    bucket.asked()
+    for out in (tmp_path / "x.zarr", bucket.url()):
+        run(out, longer)
+    assert below("x.zarr", bucket.asked("DELETE")) == ["feasible/c/1/0/0", "itl/c/1/0/0"]
+    assert timeless(bucket.objects()) == timeless(files(tmp_path / "x.zarr"))
+    with xr.open_zarr(bucket.url()) as found:
+        assert found.feasible.shape == (5, 2, 3)
+        assert found.feasible.sel(precision="int4").all()
+    assert sg.verify(bucket.url(), everything=True).is_good
+
+
 def test_another_sweep_is_refused_and_touches_nothing(stored: Bucket, expected: dict[str, bytes]) -> None:
     with pytest.raises(InputError, match=r"seq_len is 8192.* there, 1000.* in the sweep") as error:
         run(stored.url(), OTHER)

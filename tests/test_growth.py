@@ -323,8 +323,8 @@ def test_rows_that_are_not_the_same_are_refused(table: str, message: str, tmp_pa
 
 
 @quantity(unit="s", long_name="inter-token latency")
-def itl(weight_read_time, max_active_requests):  # type: ignore[no-untyped-def]
-    return weight_read_time if max_active_requests > 0 else 0.0
+def itl(weight_read_time, kv_read_time, max_active_requests):  # type: ignore[no-untyped-def]
+    return weight_read_time + 2 * max_active_requests * kv_read_time if max_active_requests > 0 else 0.0
 
 
 @quantity(unit="1", long_name="share of the cache that is filled")
@@ -418,7 +418,8 @@ def test_no_more_than_three_differences_are_told(base: Path) -> None:
         stored({**changed, "where": "ttft <= 3"}, base)
     assert str(refusal.value) == (
         f"{base}: holds another sweep (bytes_per_element is 2 byte there, 1 byte in the sweep; "
-        "dispatch_time is 1e-05 s there, 0 s in the sweep; the values of hbm_capacity differ; 3 more); give another name, or --overwrite to throw that store away"
+        "dispatch_time is 1e-05 s there, 0 s in the sweep; the values of hbm_capacity differ; 3 more); "
+        "give another name, or --overwrite to throw that store away"
     )
 
 
@@ -594,10 +595,26 @@ def ends(tmp_path: Path, half_blocks: None) -> tuple[Path, dict[str, bytes], dic
     return old, timeless(files(old)), timeless(files(new))
 
 
+def assert_readers_get_nothing_wrong(out: Path, fresh: xr.Dataset) -> None:
+    """Whoever reads the store now gets what is right or missing; or an error, while its labels are written."""
+    try:
+        with xr.open_zarr(out) as found:
+            found = found.load()
+    except ValueError as error:
+        if "cannot reshape" in str(error):
+            return
+        raise
+    assert found.sizes == fresh.sizes
+    ordered = found.sel({axis: fresh[axis].values for axis in fresh.dims})
+    for name in ("itl", "ttft"):
+        assert ((ordered[name] == fresh[name]) | ordered[name].isnull()).all()
+
+
 def test_an_extension_that_is_cut_off_anywhere_goes_on_or_back(
     ends: tuple[Path, dict[str, bytes], dict[str, bytes]], tmp_path: Path
 ) -> None:
     old, of_old, of_new = ends
+    smaller_and_larger = sg.sweep(**deepcopy(OLD)), sg.sweep(**deepcopy(NEW))
     went_back = went_on = 0
     for change in count(1):
         out = tmp_path / f"{change}.zarr"
@@ -606,6 +623,7 @@ def test_an_extension_that_is_cut_off_anywhere_goes_on_or_back(
             break
         # What the root says is what the store can become.
         names_new = "mi300x" in json.loads((out / "zarr.json").read_text())["attributes"]["sweep"]
+        assert_readers_get_nothing_wrong(out, smaller_and_larger[names_new])
         back = tmp_path / f"{change}-back.zarr"
         shutil.copytree(out, back)
         if names_new:
