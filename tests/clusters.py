@@ -28,6 +28,7 @@ from servegrid.store import Store
 
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
+PATIENCE = 100  # [s] for anything that takes a few on a machine without other work
 BLOCK_BYTES = 250  # of results
 BLOCKS = 18  # into which that cuts the sweep: one for each model, device and precision
 SWEEP = """\
@@ -119,20 +120,20 @@ def chunk_files(store: Path) -> dict[str, tuple[int, int]]:
 
 # The command, and others, in a session of their own as a terminal starts them.
 
-_WATCHED = "SERVEGRID_TEST_WATCHED"
+WATCHED = "SERVEGRID_TEST_WATCHED"  # the variable of the environment by which the command watches its store
 PROGRAM = [sys.executable, "-c", "import clusters; clusters.servegrid()"]
 
 
 def servegrid() -> None:
     """The command `servegrid`, its store cut small and watched as the environment says."""
-    how = json.loads(os.environ[_WATCHED])
+    how = json.loads(os.environ[WATCHED])
     watch(pytest.MonkeyPatch(), Watch(**{**how, "notes": Path(how["notes"])}))
     cli.main(prog_name="servegrid")
 
 
-def watching(how: Watch) -> tuple[str, str]:
-    """The variable of the environment by which the command watches its store."""
-    return _WATCHED, json.dumps({**asdict(how), "notes": str(how.notes)})
+def watching(how: Watch) -> str:
+    """What that variable is to hold."""
+    return json.dumps({**asdict(how), "notes": str(how.notes)})
 
 
 def python_path() -> dict[str, str]:
@@ -167,16 +168,16 @@ def watched_run(folder: Path, how: Watch, *options: str) -> Iterator[subprocess.
     """`servegrid run` of the sweep, into o.zarr of the folder."""
     (folder / "crews.yaml").write_text(SWEEP)
     arguments = [*PROGRAM, "run", "crews.yaml", "--out", "o.zarr", *options]
-    with started(*arguments, folder=folder, environment={**python_path(), **dict([watching(how)])}) as run:
+    with started(*arguments, folder=folder, environment={**python_path(), WATCHED: watching(how)}) as run:
         yield run
 
 
 Answer = TypeVar("Answer")
 
 
-def until(condition: Callable[[], Answer], seconds: float = 60) -> Answer:
+def until(condition: Callable[[], Answer]) -> Answer:
     """What the condition gives as soon as that is true; the test fails where it never is."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not (answer := condition()):
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
@@ -325,6 +326,12 @@ class Slurm:
     def living(self) -> list[str]:
         """The processes of all tasks."""
         return [process for leader in self.leaders for process in session(leader)]
+
+    def end(self) -> None:
+        """End whatever a test that failed has left."""
+        for leader in self.leaders:
+            with suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
 
 
 def install_slurm(folder: Path, patch: pytest.MonkeyPatch) -> Slurm:

@@ -3,9 +3,13 @@
 Nothing here starts a thread: none would be alive in a forked process.
 """
 
+import multiprocessing.synchronize  # blosc has a lock
+
 import killing
 import numba
 
+import servegrid.crews
+import servegrid.report
 from servegrid.planning import make_plan
 from servegrid.sweepfile import make_sweep
 

@@ -21,7 +21,7 @@ import clusters
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from clusters import BLOCKS, LOOPBACK, Slurm, Watch, chunk_files, contents, until
+from clusters import BLOCKS, LOOPBACK, PATIENCE, Slurm, Watch, chunk_files, contents, until
 from distributed import Client
 
 import servegrid as sg
@@ -167,7 +167,7 @@ def test_a_block_that_kills_every_worker_ends_the_run_with_one_sentence(
     monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "1")
     out, how = tmp_path / "o.zarr", Watch(tmp_path / "notes", deadly=STUCK)
     with clusters.watched_run(tmp_path, how, "--workers", "1") as run:
-        stdout, stderr = run.communicate(timeout=60)
+        stdout, stderr = run.communicate(timeout=PATIENCE)
     lost = "2 workers were lost one after another with the same block in hand"
     assert re.fullmatch(rf"servegrid: o.zarr: {lost}; look into the logs of the workers[^;]*; {KEPT}\n", stderr), stderr
     assert (run.returncode, stdout) == (3, "")
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_all_processes_with_one_sentence(
         until(lambda: len(chunk_files(out)) > 3)
         assert len(clusters.session(run.pid)) > 2
         os.killpg(run.pid, signal.SIGINT)
-        stdout, stderr = run.communicate(timeout=60)
+        stdout, stderr = run.communicate(timeout=PATIENCE)
         until(lambda: not clusters.session(run.pid))
     said = re.fullmatch(rf"servegrid: stopped; {KEPT}\n", stderr)
     assert said, stderr
@@ -334,7 +334,7 @@ def test_a_run_whose_scheduler_is_killed_ends_and_threads_go_on_with_it(
     ):
         until(lambda: clusters.writers(how.notes, STUCK) and len(chunk_files(out)) > 8)
         scheduler.kill()
-        stdout, stderr = run.communicate(timeout=60)
+        stdout, stderr = run.communicate(timeout=PATIENCE)
     assert re.fullmatch(rf"servegrid: o.zarr: the dask scheduler is gone; {KEPT}\n", stderr), stderr
     assert (run.returncode, stdout) == (3, "")
     resumed(sweep_file, out, monkeypatch)
@@ -366,7 +366,7 @@ NO_ADDRESSES = [
 def test_what_is_no_address_is_refused_at_once(text: str, tmp_path: Path) -> None:
     threads = threading.active_count()
     result = run_in(tmp_path, "--scheduler", text)
-    assert result.output == (f"servegrid: scheduler: got {text!r}, expected an address such as tcp://host:8786\n")
+    assert result.output == f"servegrid: scheduler: got {text!r}, expected an address such as tcp://host:8786\n"
     assert result.exit_code == 2
     assert not (tmp_path / "o.zarr").exists()
     assert threading.active_count() == threads
@@ -413,9 +413,11 @@ def test_a_scheduler_without_workers_is_named(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
     """A batch system that runs its jobs on this machine."""
-    return clusters.install_slurm(tmp_path, monkeypatch)
+    system = clusters.install_slurm(tmp_path, monkeypatch)
+    yield system
+    system.end()
 
 
 def readme_block(pattern: str) -> str:
@@ -546,7 +548,7 @@ def test_a_batch_system_that_refuses_the_job_is_quoted(slurm: Slurm, tmp_path: P
     sbatch.write_text(f"#!/bin/sh\necho '{REFUSAL}' >&2\nexit 1\n")
     (tmp_path / "jobs.yaml").write_text(json.dumps(SMALL))
     with clusters.watched_run(tmp_path, Watch(tmp_path / "notes"), "--slurm", "jobs.yaml") as run:
-        stdout, stderr = run.communicate(timeout=60)
+        stdout, stderr = run.communicate(timeout=PATIENCE)
         until(lambda: not clusters.session(run.pid))
     assert re.fullmatch(rf"servegrid: [^\n]*{re.escape(REFUSAL)}[^\n]*\n", stderr), stderr
     assert (run.returncode, stdout) == (3, "")
@@ -565,7 +567,7 @@ def test_a_job_array_finishes_the_store(
 ) -> None:
     """With the script of the README, made smaller."""
     notes = tmp_path / "notes"
-    monkeypatch.setenv(*clusters.watching(Watch(notes)))
+    monkeypatch.setenv(clusters.WATCHED, clusters.watching(Watch(notes)))
     script = readme_block("#!/bin/bash\n#SBATCH")
     for old, new in (("64", "3"), ("sweep.yaml", str(sweep_file)), ("/shared/x.zarr", "x.zarr"), ("6GiB", "1GiB")):
         assert old in script
