@@ -3,13 +3,13 @@
 Nothing here starts a thread: none would be alive in a forked process.
 """
 
-import multiprocessing.synchronize  # blosc has a lock
+import multiprocessing.synchronize  # noqa: F401  # blosc has a lock
 
 import killing
 import numba
 
 import servegrid.crews
-import servegrid.report
+import servegrid.report  # noqa: F401  # the command imports them when it is used
 from servegrid.planning import make_plan
 from servegrid.sweepfile import make_sweep
 
