@@ -15,7 +15,6 @@ SWEEP: dict[str, Any] = {
         "model": "llama-3.1-70b",
         "hbm_bandwidth": "2 TB/s",
         "hbm_capacity": "80 GiB",
-        "peak_flops": 1e15,
         "seq_len": 8192,
     },
     "outputs": ["itl", "feasible", "kv_bytes_per_request"],

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from copy import deepcopy
 from functools import reduce
 from pathlib import Path
@@ -234,12 +234,13 @@ RESUMED = {
 @pytest.fixture(scope="module", params=RESUMED.values(), ids=list(RESUMED))
 def undisturbed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[dict[str, Any], Path, Report]]:
+) -> tuple[dict[str, Any], Path, Report]:
     """A sweep, its store in many blocks, and the report of the run that made it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "LARGEST_REGION", 700)
         out = tmp_path_factory.mktemp("undisturbed")
-        yield request.param, out, reported(request.param, out)
+        report = reported(request.param, out)
+    return request.param, out, report
 
 
 @settings(max_examples=12)
