@@ -11,6 +11,10 @@ class InputError(ValueError):
 
     exit_code = 2
 
+    def __init__(self, message: str) -> None:
+        # What was given may hold line breaks; the sentence is one line all the same.
+        super().__init__("\\n".join(message.splitlines()))
+
 
 class MachineError(RuntimeError):
     """The machine failed (disk full, no permission); the input may be fine. One sentence, too."""
