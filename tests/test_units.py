@@ -66,6 +66,7 @@ def test_text_is_read_as_a_number_in_the_unit_asked_for(text: str, unit: str, nu
         ("3 s", "byte/s", "'3 s' has a unit that cannot be converted to byte/s"),
         ("3 USD", "USD/h", "'3 USD' has a unit that cannot be converted to USD/h"),
         ("3 s*", "s", "'s*' is not a unit that servegrid knows"),
+        ("2 TB/{", "byte", "'TB/{' is not a unit that servegrid knows"),
         ("3 __import__('os')", "s", "\"3 __import__('os')\" is not a number"),
     ],
 )

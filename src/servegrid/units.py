@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from tokenize import TokenError
 from typing import Any
 
 import pint
@@ -62,7 +63,7 @@ def parse_unit(text: str) -> PlainUnit:
     """The unit written as `text` ("byte/s"); UnitError where it is none."""
     try:
         return registry().parse_units(text)
-    except (pint.errors.PintError, ValueError, TypeError, AttributeError, AssertionError):
+    except (pint.errors.PintError, TokenError, ValueError, TypeError, AttributeError, AssertionError):
         raise UnitError(f"{text!r} is not a unit that servegrid knows") from None
 
 
