@@ -530,3 +530,40 @@ def test_results_larger_than_the_machine_are_refused_before_they_are_allocated()
             axes={"seq_len": range(1, 200_001), "max_batch_size": range(1, 100_001), "page_size": [1, 2, 4, 8]},
             values={"model": "llama-3.1-8b", "hardware": "h100-sxm", "precision": "fp16"},
         )
+
+
+# Single precision.
+
+
+def test_single_precision_is_the_double_result_rounded_whatever_depends_on_it(tmp_path: Path) -> None:
+    sweep: dict[str, Any] = {
+        "axes": {
+            "model": ["llama-3.1-8b", "qwen3-32b"],
+            "hardware": ["h100-sxm", "l4"],
+            "seq_len": {"from": 1000, "to": 50000, "num": 50},
+            "max_batch_size": [1, 4, 100],
+            "page_size": [1, 16, 100],
+        },
+        "values": {"precision": "fp16"},
+        # Outputs that others are computed from, over fewer axes: these must not be rounded on the way.
+        "derive": {"whole": "kv_fragmentation * 2 + throughput * itl"},
+        "outputs": [
+            "throughput",
+            "itl",
+            "ttft",
+            "kv_fragmentation",
+            "kv_bytes_per_request",
+            "feasible",
+            "hbm_bandwidth",
+        ],
+    }
+    double = sg.sweep(**sweep)
+    for single in (
+        sg.sweep(**sweep, dtype="float32"),
+        sg.sweep(**sweep, dtype="float32", chunks={"model": 1, "seq_len": 7}),
+        sg.run(**sweep, dtype="float32", out=tmp_path / "o.zarr"),
+    ):
+        for name, expected in double.data_vars.items():
+            dtype = np.float32 if expected.dtype == np.float64 else expected.dtype
+            assert single[name].dtype == dtype, name
+            assert single[name].values.tobytes() == expected.values.astype(dtype).tobytes(), name
