@@ -5,42 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console
 from servegrid.errors import InputError, MachineError, Stopped
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-SWEEP = click.argument("sweep", type=click.Path(path_type=Path))
-MEMORY = click.option(
-    "--memory", default="2 GiB", show_default=True, help="Memory budget of each process, such as 1GiB."
-)
-THREADS = click.option("--threads", type=click.IntRange(1), help="Threads  [default: all cores]")
-WHO = (
-    THREADS,
-    click.option("--workers", type=click.IntRange(1), help="Processes of this machine instead of threads."),
-    click.option("--scheduler", metavar="ADDRESS", help="A dask scheduler instead, such as tcp://host:8786."),
-    click.option("--cluster", type=click.Path(path_type=Path), help="Jobs of a batch system instead: a YAML file."),
-    click.option("--slurm", type=click.Path(path_type=Path), help="The same, of SLURM."),
-)
-
-
-def CREW(command: Any) -> Any:  # noqa: N802  # a decorator like its neighbours
-    """Who does the work."""
-    for option in reversed(WHO):
-        command = option(command)
-    return command
-
-
-CATALOG = click.option(
-    "--catalog",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Your own models and accelerators: a YAML file, or a Hugging Face config.json.",
-)
 
 
 class _Commands(click.Group):
@@ -71,14 +41,6 @@ def _stop(signal_number: int, _frame: object) -> NoReturn:
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"servegrid: {message}", err=True)
     sys.exit(code)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # Where nobody looks at a terminal, nothing may be folded: a row is a line.
-    console = Console()
-    return console if console.is_terminal else Console(width=100_000)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -113,7 +75,7 @@ def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: 
     signal.signal(signal.SIGTERM, _stop)  # batch systems send it: say what is kept, as after Ctrl-C
     checked = read_sweep(sweep)
     share = None if part is None else Part.read(part)
-    console = _console()
+    console = open_console()
     with report.progress_bar(console) as bar, crew(**who) as team:
         done = store_sweep(checked, out or f"{sweep.stem}.zarr", memory, team, overwrite, share, bar)
     report.print_run(console, done)
@@ -137,7 +99,7 @@ def verify(store: str, sample: int, everything: bool, repair: bool, memory: str,
 
     with crew(**who) as team:
         verdict = check_store(store, sample, everything, repair, memory, team)
-    report.print_verdict(_console(), verdict)
+    report.print_verdict(open_console(), verdict)
     if not verdict.is_good:
         sys.exit(1)
 
@@ -153,7 +115,7 @@ def plan(sweep: Path, memory: str, threads: int | None) -> None:
     from servegrid.sweepfile import read_sweep
     from servegrid.threads import Threads
 
-    report.print_plan(_console(), make_plan(read_sweep(sweep), memory, Threads.of(threads)))
+    report.print_plan(open_console(), make_plan(read_sweep(sweep), memory, Threads.of(threads)))
 
 
 @main.command()
@@ -167,7 +129,7 @@ def explain(sweep: Path, kernel: bool) -> None:
     if kernel:
         click.echo(explanation.kernel)
     else:
-        _console().print(explanation)
+        open_console().print(explanation)
 
 
 @main.command()
@@ -202,7 +164,7 @@ def solve(settings: tuple[str, ...], solver: str, catalog: tuple[Path, ...], **o
         values[name.strip()] = value.strip()
     values.setdefault("precision", "fp16")
     sweep = make_sweep({"solver": solver, "values": values, "catalog": list(catalog)})
-    _console().print(Walkthrough.of(sweep))
+    open_console().print(Walkthrough.of(sweep))
 
 
 @main.group()
@@ -238,11 +200,11 @@ def show_entry(name: str, catalog: tuple[Path, ...]) -> None:
     from servegrid import report
     from servegrid.catalog import Catalog
 
-    report.print_entry(_console(), Catalog.default().extended(*catalog), name)
+    report.print_entry(open_console(), Catalog.default().extended(*catalog), name)
 
 
 def _show_entries(text: str, kind: str | None, paths: tuple[Path, ...]) -> None:
     from servegrid import report
     from servegrid.catalog import Catalog
 
-    report.print_entries(_console(), Catalog.default().extended(*paths), text, kind)
+    report.print_entries(open_console(), Catalog.default().extended(*paths), text, kind)
