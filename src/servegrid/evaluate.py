@@ -155,16 +155,25 @@ class Tiles:
 
     A tile is outer axes one at a time, inner axes whole, so its part of any array of the region is contiguous.
     Outputs go into `arrays` (output -> C-contiguous array of the region's shape along its axes); without it, every
-    tile's outputs stay in the buffers that `fill` returns, until the next tile. All that does not change from tile
+    tile's outputs (all, or those named) stay in the buffers that `fill` returns, until the next tile. `memory`, kept
+    by the caller, holds the buffers of an earlier way, which are used again where they are large enough. All that does not change from tile
     to tile is prepared once: a tile may take no longer than 100 us.
     """
 
-    def __init__(self, evaluator: Evaluator, region: Region, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        region: Region,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        outputs: Collection[str] | None = None,
+        memory: dict[str, np.ndarray] | None = None,
+    ) -> None:
         self.kernel, self.program, self.stored = evaluator.kernel, evaluator.program, evaluator.stored
         sizes = region_sizes(region)
         self.tiles = Blocks(sizes, block_sizes(sizes, self.stored.values(), TILE_BYTES))
         self.cut = frozenset(axis for axis, count in self.tiles.counts.items() if count > 1)
-        self.outputs = frozenset(evaluator.outputs if arrays is None else arrays)
+        chosen = evaluator.outputs if outputs is None else outputs
+        self.outputs = frozenset(chosen if arrays is None else arrays)
         self.arrays = {
             name: array if self.stored[name].axes else array.reshape(1) for name, array in (arrays or {}).items()
         }
@@ -172,10 +181,11 @@ class Tiles:
             name: np.require(values[tuple(region[axis] for axis in self.program.axes[name])], requirements=("C", "W"))
             for name, values in evaluator.inputs.items()
         }
-        self._memory = {
-            name: _aligned((prod(variable.shape(self.tiles.block)),), self.program.array_dtype(name))
-            for name, variable in self.stored.items()
-        }
+        self._memory = {} if memory is None else memory
+        for name, variable in self.stored.items():
+            length = prod(variable.shape(self.tiles.block))
+            if name not in self._memory or len(self._memory[name]) < length:
+                self._memory[name] = _aligned((length,), self.program.array_dtype(name))
         self._buffers: dict[tuple[int, ...], dict[str, np.ndarray]] = {}
         self._wanted: dict[frozenset[str], np.ndarray] = {}
 

@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from inspect import getsource
 from pathlib import Path
-from typing import cast
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import platformdirs
@@ -177,7 +179,7 @@ def _types(program: Program) -> Iterator[str]:
     """The types of the arguments: compiled for these alone, when the module is loaded."""
     yield "boolean[::1]"
     yield from ["int64"] * len(program.loop_axes)
-    yield from ["float64"] * len(program.input_scalars)
+    yield from (_NUMBA_NAMES[program.dtype(name).name] for name in program.input_scalars)
     yield from (_array_type(program, name) for name in (*program.input_arrays, *program.stored))
 
 
@@ -291,30 +293,39 @@ class Kernel:
     ) -> None:
         """Fill `arrays` (one C-contiguous array for each stored quantity, along its axes).
 
-        `sizes`: length of each axis. `inputs`: double precision, C-contiguous, along their axes. `wanted`: one
+        `sizes`: length of each axis. `inputs`: double precision (or flags), C-contiguous, along their axes. `wanted`: one
         flag for each nest; the arrays of other nests are left as they are.
         """
         program = self.program
         self.function(
             wanted,
             *(sizes[axis] for axis in program.loop_axes),
-            *(float(inputs[name]) for name in program.input_scalars),
+            *(inputs[name].item() for name in program.input_scalars),
             *(inputs[name] for name in program.input_arrays),
             *(arrays[name] for name in program.stored),
         )
 
 
-_loaded: dict[str, Callable[..., None]] = {}  # by source
+_loaded: dict[str, ModuleType] = {}  # by source
 _loading = threading.Lock()
 
 
 def compile_program(program: Program) -> Kernel:
     """The program's kernel: from this process, from the cache folder, or compiled now."""
-    source = program.source
+    return Kernel(program, _module_of(program.source).fill)
+
+
+def compile_loop(loop: Callable[..., Any], signature: str) -> Callable[..., Any]:
+    """A hand-written loop of `loops`, compiled for these types, and cached like a kernel."""
+    header = ["import numpy as np", "from numba import njit", "", "", f"@njit({signature!r}, {_OPTIONS})"]
+    return cast(Callable[..., Any], getattr(_module_of("\n".join([*header, getsource(loop)])), loop.__name__))
+
+
+def _module_of(source: str) -> ModuleType:
     with _loading:
         if source not in _loaded:
             _loaded[source] = _load(fingerprint(source), source)
-        return Kernel(program, _loaded[source])
+        return _loaded[source]
 
 
 def fingerprint(source: str) -> str:
@@ -330,7 +341,7 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("servegrid")) / "kernels"
 
 
-def _load(name: str, source: str) -> Callable[..., None]:
+def _load(name: str, source: str) -> ModuleType:
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -351,7 +362,7 @@ def _refuse_foreign(folder: Path) -> None:
             raise PermissionError(f"{folder} belongs to another user or can be written by others")
 
 
-def _import(name: str, source: str, folder: Path) -> Callable[..., None]:
+def _import(name: str, source: str, folder: Path) -> ModuleType:
     path = folder / f"{name}.py"
     if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != source:
         with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".py", delete=False, encoding="utf-8") as file:
@@ -366,12 +377,11 @@ def _import(name: str, source: str, folder: Path) -> Callable[..., None]:
         return _execute(name, path)
 
 
-def _execute(name: str, path: Path) -> Callable[..., None]:
+def _execute(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # numba's cache looks the module up by its name
     spec.loader.exec_module(module)
-    function: Callable[..., None] = module.fill
-    return function
+    return module

@@ -1,0 +1,323 @@
+"""What a question is asked of: a sweep, computed as it goes, or a dataset, in memory or lazily from a store.
+
+Both give a graph and the numbers that it starts from. For a sweep these are the inputs of its equations; for a dataset
+they are its variables, and the only equations are the question's own expressions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import dask
+import numpy as np
+import xarray as xr
+
+from servegrid import expression
+from servegrid.blocks import Blocks, Region, Variable, block_sizes
+from servegrid.errors import InputError, nearest
+from servegrid.graph import Expression, Graph, build
+from servegrid.parameters import FEASIBLE, Parameters, gather
+from servegrid.quantity import Kind, Quantity
+from servegrid.solvers import Solver
+from servegrid.sweepfile import CASE, SELECTED, Sweep
+from servegrid.units import UnitError, parse_unit
+from servegrid.yamltext import from_yaml
+
+# Points of one block: at 2 G point/s a tenth of a second, which is long against what a task costs.
+BLOCK_POINTS = 2**28
+# Numbers of one block that are read from a store, before they are looked at.
+BLOCK_BYTES = 64 * 2**20
+
+Axes = Mapping[str, tuple[str, ...]]  # of each quantity
+Places = Mapping[str, np.ndarray]  # axis -> position of each of some points
+
+
+class Numbers(Protocol):
+    """A graph, and the numbers that it starts from; can be pickled."""
+
+    @property
+    def graph(self) -> Graph:
+        """The equations and expressions that give what is asked for."""
+
+    @property
+    def dims(self) -> Axes:
+        """The axes of each input."""
+
+    def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
+        """A region of each input along these axes, C-contiguous: double precision, or flags."""
+
+    def at(self, places: Places) -> dict[str, np.ndarray]:
+        """Each input at some points, one array of that length for each, in its own type."""
+
+
+class Source(Protocol):
+    """Something that questions can be asked of."""
+
+    @property
+    def labels(self) -> xr.Dataset:
+        """The axes in their order, as coordinates; facts along them as further coordinates."""
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What answers say of where they come from."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What an answer shows of a point."""
+
+    @property
+    def where(self) -> str | None:
+        """Its own filter."""
+
+    @property
+    def floats(self) -> str:
+        """The type of its results."""
+
+    def can_be_infeasible(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> bool:
+        """Whether it knows of points that do not fit, where these are asked for."""
+
+    def knows(self, name: str) -> bool:
+        """Whether this is the name of a quantity."""
+
+    def numbers(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Numbers:
+        """What computes these quantities; InputError where it cannot."""
+
+    def blocks(self, numbers: Numbers, shares: int) -> Blocks:
+        """The grid in blocks, at least so many where they are not too small."""
+
+
+# --- a sweep ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep, computed as it goes."""
+
+    sweep: Sweep
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The sweep with its numbers."""
+        return gather(self.sweep)
+
+    @property
+    def labels(self) -> xr.Dataset:
+        """The coordinates of its results."""
+        dataset = self.parameters.dataset
+        return dataset.drop_vars(list(dataset.data_vars))
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The sweep itself."""
+        about = {"sweep_name": self.sweep.name, "solver": self.sweep.solver.name, "sweep": self.sweep.text}
+        return {key: value for key, value in about.items() if value}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Those of the sweep; its own filter holds for every answer."""
+        return tuple(name for name in self.sweep.outputs if name != SELECTED)
+
+    @property
+    def where(self) -> str | None:
+        """The filter of the sweep."""
+        return self.sweep.expressions[SELECTED].text if SELECTED in self.sweep.expressions else None
+
+    @property
+    def floats(self) -> str:
+        """The type of its results."""
+        return self.sweep.dtype
+
+    def can_be_infeasible(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> bool:
+        """Whether what is asked for, or the outputs of the sweep, depend on what fits."""
+        return FEASIBLE in self._gathered((*self.sweep.outputs, *outputs), expressions).graph.outputs
+
+    def knows(self, name: str) -> bool:
+        """Whether the solver has it, or the sweep derives it."""
+        return name in self.sweep.solver.names or name in self.sweep.expressions
+
+    def numbers(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Numbers:
+        """The solver's equations, and the question's."""
+        parameters = self._gathered(outputs, expressions)
+        return _Inputs(replace(parameters.graph, outputs=tuple(outputs)), parameters.axes, parameters.inputs)
+
+    def _gathered(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Parameters:
+        wanted, known = tuple(dict.fromkeys(outputs)), {**self.sweep.expressions, **expressions}
+        return gather(replace(self.sweep, outputs=wanted, expressions=known))
+
+    def blocks(self, numbers: Numbers, shares: int) -> Blocks:
+        """Blocks of many points: nothing of them is kept."""
+        sizes = self.parameters.sizes
+        points = Variable(tuple(sizes), 1)
+        return Blocks(sizes, block_sizes(sizes, [points], max(1, min(BLOCK_POINTS, points.nbytes(sizes) // shares))))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The inputs of a sweep, in memory."""
+
+    graph: Graph
+    dims: Axes
+    values: Mapping[str, np.ndarray]
+
+    def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
+        return {name: _ordered(self._part(name, region), self.dims[name], axes[name]) for name in self.graph.inputs}
+
+    def _part(self, name: str, region: Region) -> np.ndarray:
+        return self.values[name][tuple(region[axis] for axis in self.dims[name])]
+
+    def at(self, places: Places) -> dict[str, np.ndarray]:
+        count = len(next(iter(places.values()), np.zeros(1)))
+        found = {name: self.values[name][tuple(places[axis] for axis in self.dims[name])] for name in self.graph.inputs}
+        return {name: np.broadcast_to(values, (count,)) for name, values in found.items()}
+
+
+def _ordered(values: np.ndarray, dims: Sequence[str], axes: Sequence[str]) -> np.ndarray:
+    return np.require(values.transpose([dims.index(axis) for axis in axes]), requirements=("C", "W"))
+
+
+# --- a dataset ----------------------------------------------------------------------------------------------------
+
+_KINDS: Mapping[str, Kind] = {"b": "bool", "i": "int", "u": "int", "f": "float"}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A dataset; what is lazy in it is read block by block."""
+
+    dataset: xr.Dataset
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Its dimensions, in the order of the sweep that made it where it says so."""
+        dims = [str(dim) for dim in self.dataset.sizes]
+        try:
+            written = from_yaml(self.dataset.attrs["sweep"])
+            order = [CASE, *map(str, written.get("axes", ()))]
+        except (KeyError, TypeError, AttributeError):
+            order = []
+        return tuple(sorted(dims, key=lambda dim: order.index(dim) if dim in order else len(order)))
+
+    @cached_property
+    def labels(self) -> xr.Dataset:
+        """Its coordinates; positions along dimensions without labels."""
+        axes = {axis: self.dataset[axis].variable for axis in self.axes}
+        others = {name: c.variable for name, c in self.dataset.coords.items() if name not in axes}
+        return xr.Dataset(coords={**axes, **others})
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the dataset says of itself."""
+        kept = {"title": "sweep_name", "solver": "solver", "sweep": "sweep"}
+        return {key: self.dataset.attrs[name] for name, key in kept.items() if name in self.dataset.attrs}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All its variables but the flags."""
+        return tuple(name for name in map(str, self.dataset.data_vars) if name not in (FEASIBLE, SELECTED))
+
+    @property
+    def where(self) -> str | None:
+        """The filter that is stored as a flag."""
+        return SELECTED if SELECTED in self.dataset else None
+
+    @property
+    def floats(self) -> str:
+        """Expressions are computed, and shown, in double precision."""
+        return "float64"
+
+    def can_be_infeasible(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> bool:
+        """Whether the flag is stored."""
+        return FEASIBLE in self.dataset
+
+    @cached_property
+    def quantities(self) -> dict[str, Quantity]:
+        """Every variable of numbers or flags as a quantity."""
+        numeric = {str(name): v for name, v in self.dataset.variables.items() if v.dtype.kind in _KINDS}
+        return {name: _quantity(name, variable) for name, variable in numeric.items()}
+
+    def knows(self, name: str) -> bool:
+        """Whether it is stored."""
+        return name in self.quantities
+
+    def numbers(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Numbers:
+        """The question's own expressions, from what is stored."""
+        needed = {need: asked.where for asked in expressions.values() for need in expression.names(asked.tree)}
+        for name, where in {**dict.fromkeys(outputs, "outputs"), **needed}.items():
+            if name not in self.quantities and name not in expressions:
+                raise InputError(
+                    f"{where}: {name!r} is not stored{nearest(name, self.quantities)}, "
+                    f"expected one of {', '.join(self.quantities)}; ask the sweep itself for more"
+                )
+        store = Solver("store", "a stored dataset", {}, (), inputs=self.quantities)
+        graph = build(store, outputs, (), expressions)
+        return _Variables(graph, {name: self.dataset[name].variable for name in graph.inputs}, dict(self.dataset.sizes))
+
+    def blocks(self, numbers: Numbers, shares: int) -> Blocks:
+        """Blocks of whole chunks."""
+        sizes = {axis: int(self.dataset.sizes[axis]) for axis in self.axes}
+        variables = [Variable(axes, 8) for axes in numbers.dims.values()]
+        chunks = _chunks([self.dataset[name].variable for name in numbers.graph.inputs])
+        block = block_sizes(sizes, variables, BLOCK_BYTES)
+        whole = {
+            axis: min(sizes[axis], -(-length // chunks.get(axis, 1)) * chunks.get(axis, 1))
+            for axis, length in block.items()
+        }
+        return Blocks(sizes, whole)
+
+
+def _quantity(name: str, variable: xr.Variable) -> Quantity:
+    """What the attributes say of a variable; a unit that makes no sense here is left out."""
+    unit = str(variable.attrs.get("display_units", variable.attrs.get("units", "1")))
+    try:
+        parse_unit(unit)
+    except UnitError:
+        unit = "1"
+    return Quantity(name, unit, str(variable.attrs.get("long_name", name)), _KINDS[variable.dtype.kind])
+
+
+def _chunks(variables: Iterable[xr.Variable]) -> dict[str, int]:
+    """The longest chunk along each axis."""
+    longest: dict[str, int] = {}
+    for variable in variables:
+        for axis, lengths in variable.chunksizes.items():
+            longest[str(axis)] = max(longest.get(str(axis), 1), *lengths)
+    return longest
+
+
+@dataclass(frozen=True)
+class _Variables:
+    """Variables of a dataset, read when they are needed."""
+
+    graph: Graph
+    variables: Mapping[str, xr.Variable]
+    sizes: Mapping[str, int]
+
+    @cached_property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        return {name: tuple(map(str, variable.dims)) for name, variable in self.variables.items()}
+
+    def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
+        parts = [v.isel({axis: region[axis] for axis in self.dims[name]}).data for name, v in self.variables.items()]
+        found = {}
+        for (name, variable), values in zip(self.variables.items(), _computed(parts), strict=True):
+            kind = np.bool_ if variable.dtype.kind == "b" else np.float64
+            found[name] = _ordered(np.asarray(values, kind), self.dims[name], axes[name])
+        return found
+
+    def at(self, places: Places) -> dict[str, np.ndarray]:
+        count = len(next(iter(places.values()), np.zeros(1)))
+        index = {axis: xr.Variable("point", positions) for axis, positions in places.items()}
+        parts = [v.isel({axis: index[axis] for axis in self.dims[name]}).data for name, v in self.variables.items()]
+        return {
+            name: np.broadcast_to(np.asarray(values), (count,))
+            for name, values in zip(self.variables, _computed(parts), strict=True)
+        }
+
+
+def _computed(arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """The arrays, together, in this thread: what they share is computed once, and the crew has the other threads."""
+    found: tuple[Any, ...] = dask.compute(*arrays, scheduler="synchronous")  # type: ignore[attr-defined, unused-ignore]
+    return found
