@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,9 @@ import servegrid as sg
 from servegrid import CONTINUOUS_BATCHING, evaluate, kernel
 from servegrid.api import load
 from servegrid.evaluate import prepare
-from servegrid.kernel import Kernel, Program, compile_program, fingerprint
+from servegrid.kernel import Program, compile_program, fingerprint
 from servegrid.parameters import gather
+from tests.uncompiled import uncompiled
 
 TINY: Mapping[str, Any] = {
     "axes": {"seq_len": [100, 200, 300]},
@@ -73,23 +73,10 @@ def test_each_quantity_is_computed_in_the_nest_of_its_axes(small: dict[str, Any]
     assert [len(nest.axes) for nest in program.nests] == sorted(len(nest.axes) for nest in program.nests)
 
 
-def _uncompiled(program: Program) -> Kernel:
-    """The generated module as plain Python: its decorator does nothing."""
-
-    def njit(*_: object, **__: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        return lambda function: function
-
-    namespace: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
-        exec(compile(program.source, "<generated>", "exec"), namespace)
-    return Kernel(program, namespace["fill"])
-
-
 def test_uncompiled_source_gives_the_same_bits(
     small: dict[str, Any], small_dataset: xr.Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "compile_program", _uncompiled)
+    monkeypatch.setattr(evaluate, "compile_program", uncompiled)
     plain = sg.sweep(**small)
     assert set(plain) == set(small_dataset)
     for name, variable in small_dataset.data_vars.items():
@@ -164,8 +151,8 @@ import servegrid as sg
 from servegrid import kernel
 dataset = sg.sweep(axes={"seq_len": [100, 200, 300]}, outputs=["kv_fragmentation"],
                    values={"model": "opt-13b", "hardware": "a100-40gb", "precision": "fp16"})
-(function,) = kernel._loaded.values()
-print(sum(function.stats.cache_hits.values()), dataset.kv_fragmentation.values.tolist())
+(module,) = kernel._loaded.values()
+print(sum(module.fill.stats.cache_hits.values()), dataset.kv_fragmentation.values.tolist())
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     )
     from servegrid.errors import InputError, MachineError
     from servegrid.quantity import Bounds, Quantity
+    from servegrid.questions import best, count, histogram, open_dataset, pareto, quantile, top
     from servegrid.solvers import CONTINUOUS_BATCHING, Solver
 
 # name -> module; imported at first use, so that `servegrid --help` need not load xarray.
@@ -36,6 +38,13 @@ _HOMES = {
     "CONTINUOUS_BATCHING": "solvers",
     "Solver": "solvers",
     "verify": "api",
+    "best": "questions",
+    "count": "questions",
+    "histogram": "questions",
+    "open_dataset": "questions",
+    "pareto": "questions",
+    "quantile": "questions",
+    "top": "questions",
 }
 
 __all__ = [
@@ -50,12 +59,23 @@ __all__ = [
     "Quantity",
     "Solver",
     "TransformerWorkload",
+    "best",
+    "count",
     "explain",
+    "histogram",
+    "open_dataset",
+    "pareto",
     "plan",
+    "quantile",
     "run",
     "sweep",
+    "top",
     "verify",
 ]
+
+
+if "xarray" in sys.modules:  # whoever works with datasets has the accessor at once, others with the first function
+    import_module("servegrid.accessor")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from servegrid.store import open_store
 from servegrid.sweepfile import Sweep, make_sweep, read_sweep
 from servegrid.threads import Threads
 from servegrid.verification import SAMPLE, Verdict, check_store
+
+import_module("servegrid.accessor")  # datasets have `.grid` from now on
 
 SweepLike = str | Path | Sweep | None
 

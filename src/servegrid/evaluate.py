@@ -156,8 +156,8 @@ class Tiles:
     A tile is outer axes one at a time, inner axes whole, so its part of any array of the region is contiguous.
     Outputs go into `arrays` (output -> C-contiguous array of the region's shape along its axes); without it, every
     tile's outputs (all, or those named) stay in the buffers that `fill` returns, until the next tile. `memory`, kept
-    by the caller, holds the buffers of an earlier way, which are used again where they are large enough. All that does not change from tile
-    to tile is prepared once: a tile may take no longer than 100 us.
+    by the caller, holds the buffers of an earlier way, which are used again where they are large enough. All that does
+    not change from tile to tile is prepared once: a tile may take no longer than 100 us.
     """
 
     def __init__(

@@ -293,8 +293,8 @@ class Kernel:
     ) -> None:
         """Fill `arrays` (one C-contiguous array for each stored quantity, along its axes).
 
-        `sizes`: length of each axis. `inputs`: double precision (or flags), C-contiguous, along their axes. `wanted`: one
-        flag for each nest; the arrays of other nests are left as they are.
+        `sizes`: length of each axis. `inputs`: double precision (or flags), C-contiguous, along their axes.
+        `wanted`: one flag for each nest; the arrays of other nests are left as they are.
         """
         program = self.program
         self.function(

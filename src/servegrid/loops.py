@@ -65,9 +65,7 @@ def survivors(points: np.ndarray, window: np.ndarray, held: np.ndarray, found: n
     return int(kept)
 
 
-def maximal_of_three(
-    y: np.ndarray, z: np.ndarray, stair_y: np.ndarray, stair_z: np.ndarray, keep: np.ndarray
-) -> None:
+def maximal_of_three(y: np.ndarray, z: np.ndarray, stair_y: np.ndarray, stair_z: np.ndarray, keep: np.ndarray) -> None:
     """Flag the points that no earlier one reaches in both y and z.
 
     Kung, Luccio, Preparata 1975, On Finding the Maxima of a Set of Vectors, doi:10.1145/321906.321910: the points come

@@ -42,7 +42,7 @@ def _evaluated(source: Source, numbers: Numbers, places: Places) -> dict[str, tu
     found = {name: inputs[name] for name in graph.outputs if name in inputs}
     computed = tuple(name for name in graph.outputs if name in graph.nodes)
     if computed:
-        axes = {name: (POINT,) for name in (*graph.inputs, *graph.nodes)}
+        axes = dict.fromkeys((*graph.inputs, *graph.nodes), (POINT,))
         program = Program(replace(graph, outputs=computed), axes, (POINT,), source.floats)
         doubles = {name: _as_input(values) for name, values in inputs.items()}
         count = len(next(iter(doubles.values()), np.zeros(1)))
@@ -58,7 +58,7 @@ def points_dataset(question: Question, places: Places) -> xr.Dataset:
     """Points, given by their position along each axis: labels as coordinates, objectives and outputs as variables."""
     source = question.source
     labels = source.labels
-    names = dict.fromkeys([*(objective.name for objective in question.objectives), *source.outputs])
+    names = dict.fromkeys([*(objective.name for objective in question.objectives), *question.outputs])
     dataset = values_at(question, [name for name in names if name not in places], places)
     for objective in question.objectives:
         if objective.name in dataset:

@@ -32,7 +32,9 @@ class Inquiry:
     crew: Crew
     progress: Progress | None = None
 
-    def look(self, looks: Sequence[Sequence[str]], expressions: Mapping[str, str], *reducers: Reducer) -> tuple[Asked, list[Found]]:
+    def look(
+        self, looks: Sequence[Sequence[str]], expressions: Mapping[str, str], *reducers: Reducer
+    ) -> tuple[Asked, list[Found]]:
         """What the reducers find in these quantities, all of which may be expressions."""
         question = self.question
         numbers = question.numbers([name for look in looks for name in look], expressions)
@@ -64,7 +66,9 @@ class Inquiry:
         """The points of each group that no other one reaches in every objective, along `point`."""
         question = self.question
         if len(question.objectives) < 2:
-            raise InputError(f"got {len(question.objectives)} objective, expected two or more to weigh against each other")
+            raise InputError(
+                f"got {len(question.objectives)} objective, expected two or more to weigh against each other"
+            )
         scores = question.scores()
         asked, [(_, fronts)] = self.look([tuple(scores)], scores, Front(len(scores)))
         spread = over_groups(question, asked, asked.looks[0], fronts).values
@@ -79,30 +83,31 @@ class Inquiry:
     def count(self) -> xr.Dataset:
         """How many points there are, fit, and meet the filter, in each group."""
         flags = self.question.flags
-        met = " and ".join(flags)
-        expressions = {MET: met} if flags else {}
-        counted = {"met": (MET, f"points that meet {self.question.where or 'the limits'}")} if flags else {}
-        if FEASIBLE in flags:
-            counted = {"feasible": (FEASIBLE, "points that fit"), **counted}
-        found = self.counted({name: flag for name, (flag, _) in counted.items()}, expressions)
+        texts = {FEASIBLE: FEASIBLE} if FEASIBLE in flags else {}
+        texts |= {"met": " and ".join(flags)} if flags else {}
+        found = self.counted(texts)
         total = prod(size for axis, size in self._sizes.items() if axis not in self.question.per)
         variables = {"points": xr.full_like(next(iter(found.values()), self._ones), total), **found}
-        for name, (_, text) in {"points": ("", "points of the grid"), **counted}.items():
-            variables[name].attrs = {"long_name": text, "units": "1"}
+        meanings = {"points": "points of the grid", FEASIBLE: "points that fit the memory", "met": "points that count"}
+        for name, variable in variables.items():
+            variable.attrs = {"long_name": meanings[name], "units": "1"}
         return self._with_labels(xr.Dataset(variables))
 
-    def counted(self, flags: Mapping[str, str], expressions: Mapping[str, str]) -> dict[str, xr.DataArray]:
-        """How often flags are true in each group; name -> count, from name -> flag."""
-        if not flags:
+    def counted(self, texts: Mapping[str, str]) -> dict[str, xr.DataArray]:
+        """How often flags are true in each group; name -> count, from name -> expression."""
+        if not texts:
             return {}
-        looks = [(flag,) for flag in flags.values()]
+        expressions = {f"{MET}_{name}": text for name, text in texts.items()}
+        looks = [(flag,) for flag in expressions]
         asked, found = self.look(looks, expressions, *(Count() for _ in looks))
         return {
             name: over_groups(self.question, asked, look, counts) * asked.repeated(look)
-            for name, look, (counts,) in zip(flags, looks, found, strict=True)
+            for name, look, (counts,) in zip(texts, looks, found, strict=True)
         }
 
-    def histogram(self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str) -> xr.Dataset:
+    def histogram(
+        self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str
+    ) -> xr.Dataset:
         """How many points lie in each bin of a quantity, in each group."""
         edges = self._edges(of, bins, span, spacing)
         asked, [(counts,)] = self.look([(VALUE,)], {VALUE: self.question.counting(of)}, Bins(tuple(edges)))
@@ -112,7 +117,9 @@ class Inquiry:
         sides = {"left": ("bin", edges[:-1], unit), "right": ("bin", edges[1:], unit)}
         return self._with_labels(xr.Dataset({"count": array}, coords=sides))
 
-    def _edges(self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str) -> np.ndarray:
+    def _edges(
+        self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str
+    ) -> np.ndarray:
         if spacing not in ("linear", "log"):
             raise InputError(f"spacing: got {shown(spacing)}, expected linear or log")
         if not isinstance(bins, int):
@@ -123,11 +130,15 @@ class Inquiry:
         if not 1 <= bins <= MOST_RANKS:
             raise InputError(f"bins: got {bins}, expected 1 to {MOST_RANKS:,}")
         low, high = self._span(of) if span is None else span
-        if spacing == "log" and not 0 < low:
+        if spacing == "log" and not low > 0:
             raise InputError(f"spacing: got log for values from {low:g}, expected positive ones, or linear")
         if not (np.isfinite([low, high]).all() and low <= high):
             raise InputError(f"range: got {low:g} to {high:g}, expected two finite numbers that rise")
-        return np.geomspace(low, high, bins + 1) if spacing == "log" and low < high else np.histogram_bin_edges([low, high], bins)
+        return (
+            np.geomspace(low, high, bins + 1)
+            if spacing == "log" and low < high
+            else np.histogram_bin_edges([low, high], bins)
+        )
 
     def _span(self, of: str) -> tuple[float, float]:
         """The least and the greatest value of all groups."""
@@ -179,8 +190,12 @@ class Inquiry:
 
     @property
     def _ones(self) -> xr.DataArray:
-        return xr.DataArray(np.ones([self._sizes[axis] for axis in self.question.per], np.int64), dims=self.question.per)
+        return xr.DataArray(
+            np.ones([self._sizes[axis] for axis in self.question.per], np.int64), dims=self.question.per
+        )
 
     def _with_labels(self, dataset: xr.Dataset) -> xr.Dataset:
         labels = self.question.source.labels
-        return dataset.assign_coords({axis: labels[axis].variable for axis in self.question.per}).assign_attrs(attributes(self.question))
+        return dataset.assign_coords({axis: labels[axis].variable for axis in self.question.per}).assign_attrs(
+            attributes(self.question)
+        )

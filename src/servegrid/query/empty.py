@@ -21,30 +21,28 @@ class Counter(Protocol):
     def question(self) -> Question:
         """What was asked."""
 
-    def counted(self, flags: Mapping[str, str], expressions: Mapping[str, str]) -> dict[str, xr.DataArray]:
-        """How often flags are true in each group."""
+    def counted(self, texts: Mapping[str, str]) -> dict[str, xr.DataArray]:
+        """How often expressions are true in each group."""
 
 
 def nothing_found(counter: Counter, of: str | None = None) -> InputError:
     """The message; `of`: the quantity that was asked for, where there is no objective."""
     question = counter.question
     total = prod(int(size) for size in question.source.labels.sizes.values())
-    fits = FEASIBLE if FEASIBLE in question.flags else ""
-    wanted = {"fits": fits} if fits else {}
-    conditions = [name for name in question.flags if name.startswith(CONDITION)]
-    misses = {f"asked_miss_{name}": " and ".join(filter(None, [fits, f"not {name}"])) for name in conditions}
-    met = {"asked_met": " and ".join(question.flags)} if question.flags else {}
-    texts = {**misses, **met}
-    counts = {
-        name: int(values.sum()) for name, values in counter.counted({**wanted, **{t: t for t in texts}}, texts).items()
+    fits = {"fits": FEASIBLE} if FEASIBLE in question.flags else {}
+    misses = {
+        name: " and ".join([*fits.values(), f"not {name}"]) for name in question.flags if name.startswith(CONDITION)
     }
-    whole = f"of {plain(total)} points"
-    if counts.get("asked_met", total):
-        names = of or " and ".join(repr(objective.text) for objective in question.objectives)
-        what = f"{plain(counts.get('asked_met', total))} points that count" if question.flags else f"{plain(total)} points"
-        return InputError(f"{names} is no number at any of the {what}: ask for another quantity, or give what it needs")
+    met = {"met": " and ".join(question.flags)} if question.flags else {}
+    counts = {name: int(values.sum()) for name, values in counter.counted({**fits, **misses, **met}).items()}
+    if counts.get("met", total):
+        what = of or " and ".join(repr(objective.text) for objective in question.objectives)
+        return InputError(
+            f"{what} is no number at any of the {plain(counts.get('met', total))} points that count; "
+            "ask for another quantity, or give what it needs"
+        )
     if fits and not counts["fits"]:
-        return InputError(f"{whole} none fits the memory: choose smaller models or more memory")
-    fitting = f" {plain(counts['fits'])} fit the memory, and of these" if fits else ""
-    excluded = [f"{question.flags[name]!r} excludes {plain(counts[f'asked_miss_{name}'])}" for name in conditions]
-    return InputError(f"where: nothing meets {question.where!r}: {whole}{fitting} {' and '.join(excluded)}; loosen one of them")
+        return InputError(f"none of {plain(total)} points fits the memory; choose smaller models or more memory")
+    whole = f"of {plain(total)} points" + (f" {plain(counts['fits'])} fit the memory, and of these" if fits else "")
+    excluded = " and ".join(f"{question.flags[name]!r} excludes {plain(counts[name])}" for name in misses)
+    return InputError(f"where: nothing meets {question.where!r}: {whole} {excluded}; loosen one of them")

@@ -1,4 +1,4 @@
-"""What is asked, checked, and turned into a program: objectives, a filter, and the axes that it is asked for each of."""
+"""What is asked, checked, and turned into a program: objectives, a filter, and axes with an answer for each label."""
 
 from __future__ import annotations
 
@@ -43,12 +43,14 @@ class Question:
     """What is asked of a source.
 
     `where`: the filter; without one, that of the source. `per`: axes; there is an answer for each of their labels.
+    `outputs`: what the answer shows of a point besides the objectives.
     """
 
     source: Source
     objectives: tuple[Objective, ...] = ()
     where: str | None = None
     per: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -58,6 +60,7 @@ class Question:
         minimize: str | Sequence[str] | None = None,
         where: str | None = None,
         per: str | Sequence[str] = (),
+        outputs: str | Sequence[str] | None = None,
     ) -> Question:
         """The question in the words of a user; InputError where they make no sense."""
         written = [(text, "maximize") for text in _texts(maximize, "maximize")]
@@ -70,7 +73,9 @@ class Question:
             raise InputError(f"the same objective is given twice: got {', '.join(text for text, _ in written)}")
         if where is not None and not isinstance(where, str):
             raise InputError(f"where: got {shown(where)}, expected an expression, as text")
-        return cls(source, tuple(objectives), source.where if where is None else where, _axes(source, per))
+        shown_outputs = source.outputs if outputs is None else tuple(dict.fromkeys(_texts(outputs, "outputs")))
+        chosen = source.where if where is None else where
+        return cls(source, tuple(objectives), chosen, _axes(source, per), shown_outputs)
 
     @cached_property
     def conditions(self) -> tuple[tuple[str, ast.expr], ...]:
@@ -111,11 +116,14 @@ class Question:
 
     def numbers(self, outputs: Sequence[str], more: Mapping[str, str] | None = None) -> Numbers:
         """What computes these quantities: `more` are further expressions, by name."""
-        self._check_objectives()
-        asked = {name: Expression(expression.parse(text, "where"), text, "where") for name, text in (more or {}).items()}
+        _ = self._checked_objectives
+        asked = {
+            name: Expression(expression.parse(text, "where"), text, "where") for name, text in (more or {}).items()
+        }
         return self.source.numbers(outputs, {**self.conditional, **asked})
 
-    def _check_objectives(self) -> None:
+    @cached_property
+    def _checked_objectives(self) -> None:
         names = tuple(objective.name for objective in self.objectives)
         graph = self.source.numbers(names, self.conditional).graph if names else None
         for objective in self.objectives:

@@ -36,7 +36,8 @@ class Reducer(Protocol):
     def look(self, kept: Any, first: int, offset: int, values: Sequence[np.ndarray]) -> None:
         """Take in one array for each quantity, of shape (groups, points).
 
-        `first`: the first of these groups, counted in those of `begin`. `offset`: the place of the first point, in C order.
+        `first`: the first of these groups, counted in those of `begin`. `offset`: the place of the first point, in C
+        order.
         """
 
     def found(self, kept: Any, locate: Locate) -> Found:
@@ -173,9 +174,7 @@ class Digits(_Summed):
 
     @property
     def _loop(self) -> Callable[..., None]:
-        return compile_loop(
-            loops.count_digits, "void(float64[:, ::1], uint64[:, ::1], int64, int64, int64[:, :, ::1])"
-        )
+        return compile_loop(loops.count_digits, "void(float64[:, ::1], uint64[:, ::1], int64, int64, int64[:, :, ::1])")
 
     def nothing(self, groups: int) -> Found:
         return (np.zeros((groups, self.prefix.shape[1], 2**self.width), np.int64),)

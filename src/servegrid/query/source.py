@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-import dask
 import numpy as np
 import xarray as xr
+from dask.base import compute
 
 from servegrid import expression
 from servegrid.blocks import Blocks, Region, Variable, block_sizes
@@ -253,7 +253,7 @@ class Stored:
                 )
         store = Solver("store", "a stored dataset", {}, (), inputs=self.quantities)
         graph = build(store, outputs, (), expressions)
-        return _Variables(graph, {name: self.dataset[name].variable for name in graph.inputs}, dict(self.dataset.sizes))
+        return _Variables(graph, {name: self.dataset[name].variable for name in graph.inputs})
 
     def blocks(self, numbers: Numbers, shares: int) -> Blocks:
         """Blocks of whole chunks."""
@@ -293,7 +293,6 @@ class _Variables:
 
     graph: Graph
     variables: Mapping[str, xr.Variable]
-    sizes: Mapping[str, int]
 
     @cached_property
     def dims(self) -> dict[str, tuple[str, ...]]:
@@ -319,5 +318,5 @@ class _Variables:
 
 def _computed(arrays: Sequence[Any]) -> tuple[Any, ...]:
     """The arrays, together, in this thread: what they share is computed once, and the crew has the other threads."""
-    found: tuple[Any, ...] = dask.compute(*arrays, scheduler="synchronous")  # type: ignore[attr-defined, unused-ignore]
+    found: tuple[Any, ...] = compute(*arrays, scheduler="synchronous")
     return found

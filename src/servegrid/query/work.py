@@ -129,7 +129,9 @@ def _located(places: np.ndarray, axes: Sequence[str], region: Region, sizes: Map
     return np.asarray(np.ravel_multi_index(shifted, [sizes[axis] for axis in axes]))
 
 
-def look_through(asked: Asked, reducers: Sequence[Reducer], blocks: Blocks, crew: Crew, progress: Progress | None = None) -> list[Found]:
+def look_through(
+    asked: Asked, reducers: Sequence[Reducer], blocks: Blocks, crew: Crew, progress: Progress | None = None
+) -> list[Found]:
     """What all points hold: for each look what was found, group by group."""
     errand = Errand(asked, tuple(reducers), blocks)
     crew.get_ready(errand)

@@ -1,0 +1,38 @@
+"""Generated kernels and hand-written loops as plain Python: no time to compile, and the same bits."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from servegrid.kernel import Kernel, Program
+
+
+def uncompiled(program: Program) -> Kernel:
+    """The generated module as plain Python: its decorator does nothing."""
+
+    def njit(*_: object, **__: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        return lambda function: np.errstate(all="ignore")(function)  # compiled code does not warn either
+
+    namespace: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
+        exec(compile(program.source, "<generated>", "exec"), namespace)
+    return Kernel(program, namespace["fill"])
+
+
+@contextmanager
+def nothing_compiled() -> Iterator[pytest.MonkeyPatch]:
+    """Everything runs as plain Python."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("servegrid.evaluate", "servegrid.query.work"):
+            patch.setattr(f"{module}.compile_program", uncompiled)
+        for module in ("servegrid.query.reduce", "servegrid.query.front"):
+            patch.setattr(f"{module}.compile_loop", lambda loop, _: loop)
+        yield patch
