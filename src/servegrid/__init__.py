@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from servegrid.api import explain, plan, run, sweep, verify
     from servegrid.catalog import Catalog
+    from servegrid.comparison import compare
     from servegrid.continuous_batching import (
         ContinuousBatchingModel,
         ContinuousBatchingResult,
@@ -25,6 +26,7 @@ _HOMES = {
     "run": "api",
     "sweep": "api",
     "Catalog": "catalog",
+    "compare": "comparison",
     "ContinuousBatchingModel": "continuous_batching",
     "ContinuousBatchingResult": "continuous_batching",
     "HardwareNode": "continuous_batching",
@@ -50,6 +52,7 @@ __all__ = [
     "Quantity",
     "Solver",
     "TransformerWorkload",
+    "compare",
     "explain",
     "plan",
     "run",
