@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import nan
 
+import xarray as xr
+
+from servegrid import show
 from servegrid.alignment import Aligned, UnlikeError, align, unit_of
 from servegrid.changes import Change, EquationChange
 from servegrid.difference import Difference
@@ -37,6 +40,14 @@ def change_of(name: str, one: Origin, other: Origin, aligned: Aligned, found: Di
         after=bool(after) if is_flag and point else after,
         where={} if point is None else aligned.where(point.place),
     )
+
+
+def _said(values: xr.DataArray) -> str:
+    """One value, or that there are several."""
+    if values.ndim:
+        return f"a table over {' and '.join(map(str, values.dims))}"
+    value = values.values.item()
+    return value if isinstance(value, str) else show.number(value, unit_of(values) or "1")
 
 
 @dataclass(frozen=True)
@@ -114,16 +125,16 @@ class Causes:
         one, other = self.one.inputs[name], self.other.inputs[name]
         try:
             aligned = align(one, other, (self.one.name, self.other.name))
-        except UnlikeError as error:
-            return str(error)
+        except UnlikeError:
+            return f"{name} is {_said(one)} in {self.one.name}, {_said(other)} in {self.other.name}"
         region = {axis: slice(0, size) for axis, size in zip(aligned.axes, aligned.shape, strict=True)}
         difference = aligned.difference(region, *aligned.read(region), self.tolerance)
         return change_of(name, self.one, self.other, aligned, difference)
 
     def _unlike(self) -> Iterator[str]:
-        for name, found in self._looked.items():
+        for found in self._looked.values():
             if isinstance(found, str):
-                yield f"{name} cannot be compared: {found}"
+                yield found
         for name in self._differing:
             origins = (self.one, self.other)
             computing = [origin.name for origin in origins if name in origin.equations]

@@ -12,7 +12,8 @@ from typing import Any, Literal
 class AxisChange:
     """An axis: how many labels both have, and which only one of them has.
 
-    `fixed`: the one value of it in the dataset of which it is no axis, at which the two are compared.
+    `fixed`: the one value of it in the dataset of which it is no axis, if there is one. Where it is one of the labels,
+    the two are compared there.
     """
 
     name: str

@@ -76,7 +76,7 @@ class _Pair:
         for axis in dict.fromkeys(map(str, (*one.dataset.dims, *other.dataset.dims))):
             change = _axis(axis, one, other)
             axes.append(change)
-            if change.fixed is not None:
+            if change.fixed is not None and change.shared:
                 one = one.at(axis, change.fixed) if change.axis_of == "one" else one
                 other = other.at(axis, change.fixed) if change.axis_of == "other" else other
         return cls(one, other, tuple(axes))
@@ -85,7 +85,9 @@ class _Pair:
         """Look at all that both have."""
         one, other = self.one, self.other
         aligned, reasons = self.aligned()
-        found = _Look(aligned, tolerance, f"{one.name}, {other.name}").all(crew, progress)
+        if any(variable.chunks for both in aligned.values() for variable in (both.one, both.other)):
+            crew = crew.limited(1)  # dask has threads of its own
+        found = _Look(aligned, tolerance, f"{one.name} or {other.name}").all(crew, progress)
         causes = Causes(one, other, tolerance)
         return Comparison(
             one=one.name,
@@ -139,11 +141,12 @@ def _axis(axis: str, one: Origin, other: Origin) -> AxisChange:
         found = pair(axis, labels_of(one.dataset, axis), labels_of(other.dataset, axis))
         return AxisChange(axis, len(found.labels), found.only_one, found.only_other)
     owner, lacking = (one, other) if axis in one.dataset.dims else (other, one)
-    labels, value = labels_of(owner.dataset, axis), lacking.fixed(axis)
-    rest = tuple(label for label in labels if label != value)
-    only = {"only_one": rest} if owner is one else {"only_other": rest}
-    fixed = value if value in labels else None
-    return AxisChange(axis, len(labels) - len(rest), axis_of="one" if owner is one else "other", fixed=fixed, **only)
+    labels, fixed = labels_of(owner.dataset, axis), lacking.fixed(axis)
+    rest = tuple(label for label in labels if label != fixed)
+    shared = len(labels) - len(rest)
+    if owner is one:
+        return AxisChange(axis, shared, only_one=rest, axis_of="one", fixed=fixed)
+    return AxisChange(axis, shared, only_other=rest, axis_of="other", fixed=fixed)
 
 
 def _some(names: list[str]) -> str:
@@ -171,6 +174,10 @@ class _Look:
             one, other = aligned.read(region)
         except OSError as error:
             raise MachineError(f"{self.names}: {name} could not be read ({error.strerror or error})") from error
+        except (InputError, MachineError):
+            raise
+        except Exception as error:  # whatever a decoder makes of wrong bytes; the checksum first
+            raise MachineError(f"{self.names}: {name} is damaged; 'servegrid verify' tells what and where") from error
         return name, aligned.difference(region, one, other, self.tolerance)
 
     def all(self, crew: Threads, progress: Progress | None) -> dict[str, Difference]:

@@ -51,7 +51,9 @@ def _axis(axis: AxisChange, one: str, other: str) -> str:
     if axis.axis_of != "both":
         owner, lacking = (one, other) if axis.axis_of == "one" else (other, one)
         if axis.fixed is None:
-            return f"an axis of {owner} only, and {lacking} has no value that is one of its labels"
+            return f"an axis of {owner} only"
+        if not axis.shared:
+            return f"an axis of {owner} only, without the label {_label(axis.fixed)}, the value in {lacking}"
         return f"an axis of {owner} only, compared at {_label(axis.fixed)}, the value in {lacking}"
     parts = [f"{show.counted(axis.shared, 'label')} in both"]
     for owner, labels in ((one, axis.only_one), (other, axis.only_other)):
@@ -105,7 +107,7 @@ def _share(change: Change) -> str:
 def _direction(change: Change) -> str:
     """Which way numbers went, in words of what is better where that is known."""
     counts = dict(zip(_WORDS[change.better], (change.higher, change.lower), strict=True))
-    there = {word: count for word, count in counts.items() if count}
+    there = {word: count for word, count in sorted(counts.items()) if count}
     if len(there) == 1:
         return f"all {next(iter(there))}"
     return ", ".join(f"{count:,} {word}" for word, count in there.items()) or "-"

@@ -13,6 +13,7 @@ import numpy as np
 
 # Sign, exponent and ten bits of the fraction of a double: a bin is 0.1 % wide, its middle at most 0.05 % off.
 _SHIFT = 42
+PART = 2**18  # points looked at together: what is worked out about them stays in the cache, whatever the block
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ class Difference:
             self.lower + other.lower,
             min(firsts, key=lambda point: point.place, default=None),
             max(largest, key=lambda point: point.rank, default=None),
-            self.spread.merged(other.spread),
+            self.spread.merged(other.spread) if other.spread.low.size else self.spread,
         )
 
 
@@ -118,14 +119,22 @@ def differ(one: np.ndarray, other: np.ndarray, tolerance: float = 0.0) -> Differ
     Equal is what is the same number (of whatever type), or NaN in both. `tolerance`: numbers so near to each other,
     relative to the larger, count as equal, too.
     """
-    unequal = _unequal(one, other)
-    index = np.flatnonzero(unequal)
+    one, other = one.reshape(-1), other.reshape(-1)
+    found = Difference()
+    for start in range(0, one.size, PART):
+        part = slice(start, start + PART)
+        found = found.merged(_differ(one[part], other[part], tolerance, start))
+    return found
+
+
+def _differ(one: np.ndarray, other: np.ndarray, tolerance: float, start: int) -> Difference:
+    index = np.flatnonzero(_unequal(one, other))
     if not index.size:
         return Difference(one.size)
-    before, after = one.reshape(-1)[index], other.reshape(-1)[index]
+    before, after, place = one[index], other[index], index + start
     if not (_is_number(one) and _is_number(other)):
-        return Difference(one.size, index.size, first=_first(before, after, index))
-    return _differ(one.size, before.astype(np.float64), after.astype(np.float64), tolerance, index)
+        return Difference(one.size, index.size, first=_first(before, after, place))
+    return _of_numbers(one.size, before.astype(np.float64), after.astype(np.float64), tolerance, place)
 
 
 def _is_number(array: np.ndarray) -> bool:
@@ -139,7 +148,7 @@ def _unequal(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return unequal
 
 
-def _differ(points: int, before: np.ndarray, after: np.ndarray, tolerance: float, place: np.ndarray) -> Difference:
+def _of_numbers(points: int, before: np.ndarray, after: np.ndarray, tolerance: float, place: np.ndarray) -> Difference:
     """The same, of the elements that are not equal."""
     with np.errstate(all="ignore"):  # infinite ones
         if tolerance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,7 +100,9 @@ def _open(what: str | Path) -> xr.Dataset:
         parameters = gather(read_sweep(place.path))
         return lazy(parameters, prepare(parameters))
     try:
-        dataset = open_store(place, as_dask=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)  # slower
+            dataset = open_store(place, as_dask=False)
     except (FileNotFoundError, ValueError):  # what zarr says of a place that has no group is of these kinds
         raise InputError(f"{what}: is no store, expected the folder or URL of a store, or a sweep file") from None
     return dataset
