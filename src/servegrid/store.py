@@ -296,7 +296,6 @@ def open_store(place: str | Path | Place, as_dask: bool = True) -> xr.Dataset:
     place = place if isinstance(place, Place) else place_of(place)
     with warnings.catch_warnings(), place.reached():
         _accept_unspecified()
-        dataset: xr.Dataset = xr.open_zarr(
-            place.path if isinstance(place, Folder) else str(place), chunks="auto" if as_dask else None
-        )
+        path = place.path if isinstance(place, Folder) else str(place)
+        dataset: xr.Dataset = xr.open_zarr(path, chunks="auto" if as_dask else None)
         return dataset
