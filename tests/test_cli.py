@@ -82,7 +82,7 @@ def fields(text: str, name: str) -> dict[str, str]:
 
 # Help.
 
-COMMANDS = ("run", "verify", "plan", "explain", "solve", "catalog")
+COMMANDS = ("run", "verify", "compare", "plan", "explain", "solve", "catalog")
 
 
 def test_help_names_all_commands() -> None:
@@ -99,6 +99,7 @@ def test_help_names_all_commands() -> None:
         ("run", ["SWEEP", "--out", "--memory", "--overwrite", "--part I/N", "[default: <sweep>.zarr]"]),
         ("run", ["--threads", "--workers", "--scheduler ADDRESS", "--cluster", "--slurm"]),
         ("verify", ["STORE", "--sample", "--all", "--repair", "--memory", "--threads", "--workers", "--scheduler"]),
+        ("compare", ["ONE OTHER", "--tolerance", "--json", "--csv", "--threads"]),
         ("plan", ["SWEEP", "--memory", "--threads"]),
         ("explain", ["SWEEP", "--kernel"]),
         ("solve", ["--model", "--hardware", "--precision", "--seq-len", "--page-size", "--set NAME=VALUE"]),

@@ -193,7 +193,7 @@ def test_one_task_for_each_chunk_and_one_for_each_part(small: dict[str, Any]) ->
     chunks = 2 * 2
     parts = sum(array.data.npartitions for array in dataset.data_vars.values())
     assert parts == 6 * chunks + 2  # kv_fragmentation has no model
-    graph = dataset.__dask_graph__()  # type: ignore[no-untyped-call]
+    graph = dataset.__dask_graph__()
     assert len(graph) == chunks + parts
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from uncompiled import uncompiled
 
 import servegrid as sg
 from servegrid import CONTINUOUS_BATCHING, evaluate, kernel
@@ -24,7 +25,6 @@ from servegrid.api import load
 from servegrid.evaluate import prepare
 from servegrid.kernel import Program, compile_program, fingerprint
 from servegrid.parameters import gather
-from tests.uncompiled import uncompiled
 
 TINY: Mapping[str, Any] = {
     "axes": {"seq_len": [100, 200, 300]},

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from brute import Brute, same
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uncompiled import nothing_compiled
 
 import servegrid as sg
 from servegrid.query import source
-from tests.brute import Brute, same
-from tests.uncompiled import nothing_compiled
 
 # Axes on which some outputs do not depend, labels in no order, ties wherever the memory limits the batch.
 AXES: dict[str, list[Any]] = {

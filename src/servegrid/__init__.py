@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from servegrid.api import explain, plan, run, sweep, verify
     from servegrid.catalog import Catalog
+    from servegrid.comparison.compare import compare
     from servegrid.continuous_batching import (
         ContinuousBatchingModel,
         ContinuousBatchingResult,
@@ -27,6 +28,7 @@ _HOMES = {
     "run": "api",
     "sweep": "api",
     "Catalog": "catalog",
+    "compare": "comparison.compare",
     "ContinuousBatchingModel": "continuous_batching",
     "ContinuousBatchingResult": "continuous_batching",
     "HardwareNode": "continuous_batching",
@@ -60,6 +62,7 @@ __all__ = [
     "Solver",
     "TransformerWorkload",
     "best",
+    "compare",
     "count",
     "explain",
     "histogram",

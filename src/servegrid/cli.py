@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from servegrid.commands.compare import compare
 from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console
 from servegrid.errors import InputError, MachineError, Stopped
 
@@ -165,6 +166,9 @@ def solve(settings: tuple[str, ...], solver: str, catalog: tuple[Path, ...], **o
     values.setdefault("precision", "fp16")
     sweep = make_sweep({"solver": solver, "values": values, "catalog": list(catalog)})
     open_console().print(Walkthrough.of(sweep))
+
+
+main.add_command(compare)
 
 
 @main.group()

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from servegrid import show
 from servegrid.errors import InputError, shown
 from servegrid.parameters import Parameters, gather
-from servegrid.results import fingerprints
+from servegrid.quantity import Quantity
+from servegrid.results import changed, fingerprints
 from servegrid.solvers import Solver
 from servegrid.store import Root
 from servegrid.sweepfile import CASE, Sweep, make_sweep
@@ -21,13 +23,18 @@ MOST_NAMED = 3  # differences that a message tells
 
 
 def stored_sweep(root: Root, solver: Solver | None = None) -> Sweep:
-    """The sweep that a store says it holds, its axes in the order of the store.
+    """The sweep that a store says it holds; see `written_sweep`."""
+    return written_sweep(root.attributes, solver)
+
+
+def written_sweep(attributes: Mapping[str, Any], solver: Solver | None = None) -> Sweep:
+    """The sweep in the attributes of a dataset, its axes in the order of the dataset.
 
     `solver`: the one to use instead of the one of that name, which may be the user's own. InputError where the text
     cannot be read, or not any more.
     """
     try:
-        content = from_yaml(root.attributes["sweep"])
+        content = from_yaml(attributes["sweep"])
         if solver is not None:
             content["solver"] = solver
     except (yaml.YAMLError, TypeError, AttributeError):
@@ -75,15 +82,14 @@ def differences(parameters: Parameters, root: Root, stored: Sweep) -> list[str]:
     if found:
         return found
     old_sizes = {axis: len(labels) for axis, labels in stored.axes.items()}
-    now = fingerprints(parameters, old_sizes)
-    changed = [name for name, digest in root.fingerprint.items() if now.get(name) != digest]
-    return list(_explained(changed, parameters, stored)) if changed else []
+    other = changed(root.fingerprint, fingerprints(parameters, old_sizes))
+    return list(_explained(other, parameters, stored)) if other else []
 
 
-def _explained(changed: list[str], parameters: Parameters, stored: Sweep) -> Iterator[str]:
+def _explained(other: list[str], parameters: Parameters, stored: Sweep) -> Iterator[str]:
     """What has changed about each of these quantities."""
     before = _numbers(stored)
-    for name in changed:
+    for name in other:
         if name in parameters.graph.nodes:
             yield f"the equation of {name} differs"
         elif name not in parameters.inputs:
@@ -91,16 +97,15 @@ def _explained(changed: list[str], parameters: Parameters, stored: Sweep) -> Ite
         else:
             old, new = before.get(name), parameters.inputs[name]
             if old is not None and old.ndim == 0 and new.ndim == 0 and old != new:
-                yield f"{name} is {_number(old, name, parameters)} there, {_number(new, name, parameters)} in the sweep"
+                quantity = parameters.graph.quantity(name)
+                yield f"{name} is {_number(old, quantity)} there, {_number(new, quantity)} in the sweep"
             else:
                 yield f"the values of {name} differ"
 
 
-def _number(value: np.ndarray, name: str, parameters: Parameters) -> str:
-    """A number with its unit, all of its digits."""
-    number, quantity = value.item(), parameters.graph.quantity(name)
-    digits = f"{number:.0f}" if number.is_integer() else repr(number)
-    return digits if quantity.kind == "int" or quantity.unit == "1" else f"{digits} {quantity.unit}"
+def _number(value: np.ndarray, quantity: Quantity) -> str:
+    """A number with all of its digits; what is counted is clear from its name."""
+    return show.exact(value.item(), "1" if quantity.kind == "int" else quantity.unit)
 
 
 def _numbers(stored: Sweep) -> Mapping[str, Any]:

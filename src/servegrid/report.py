@@ -97,14 +97,14 @@ class _Points(ProgressColumn):
 class ProgressBar:
     """A progress bar that learns of finished points from any thread."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, work: str) -> None:
+        self.progress, self.work = progress, work
         self.task = progress.add_task("starting", total=None)
         self._lock = threading.Lock()
 
     def start(self, points: int, done: int) -> None:
-        """Computing begins; so many points are stored already."""
-        self.progress.reset(self.task, total=points, completed=done, description="computing")
+        """The work begins; so many points are stored already."""
+        self.progress.reset(self.task, total=points, completed=done, description=self.work)
 
     def __call__(self, points: int) -> None:
         """So many more points are finished."""
@@ -113,13 +113,13 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[ProgressBar]:
+def progress_bar(console: Console, work: str = "computing") -> Iterator[ProgressBar]:
     """A progress bar on the console, gone when the work is done."""
     bar = BarColumn(bar_width=20)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), bar, _Points(), _Rate(), TimeRemainingColumn())
     # rich prints an empty line where it may not draw
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield ProgressBar(progress)
+        yield ProgressBar(progress, work)
 
 
 def print_run(console: Console, done: Report) -> None:

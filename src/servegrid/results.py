@@ -21,6 +21,8 @@ from servegrid.evaluate import Evaluator
 from servegrid.kernel import DTYPES
 from servegrid.parameters import Parameters, describe
 
+FINGERPRINT = "fingerprint"  # the attribute that holds them
+
 Layer = dict[Any, Any]  # dask has no types for the tasks of a graph
 
 # Results of one lazy chunk: large against the cost of a dask task (1 ms), small against memory.
@@ -107,7 +109,7 @@ def _attributes(parameters: Parameters) -> dict[str, str]:
         "solver": sweep.solver.name,
         "solver_title": sweep.solver.title,
         "sweep": sweep.text,
-        "fingerprint": "\n".join(f"{name} {digest}" for name, digest in fingerprints(parameters).items()),
+        FINGERPRINT: "\n".join(f"{name} {digest}" for name, digest in fingerprints(parameters).items()),
         "servegrid_version": version("servegrid"),
         "numba_version": version("numba"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,6 +131,16 @@ def fingerprints(parameters: Parameters, sizes: Mapping[str, int] | None = None)
     for name, node in parameters.graph.nodes.items():
         found[name] = _digest(f"{name} = {node.formula}".encode())
     return found
+
+
+def recorded(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The fingerprints that a dataset says it was made with."""
+    return dict(line.split(" ") for line in attributes[FINGERPRINT].splitlines())
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The quantities of `before` whose fingerprint is another one now, or that are no more."""
+    return [name for name, digest in before.items() if now.get(name) != digest]
 
 
 def _digest(*parts: bytes) -> str:

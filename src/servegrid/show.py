@@ -29,6 +29,12 @@ def number(value: float, unit: str = "1") -> str:
     return plain(value) if unit in _COUNTS else f"{plain(value)} {unit}"
 
 
+def exact(value: float, unit: str = "1") -> str:
+    """`value` with all of its digits, in `unit`: what tells it from its neighbours."""
+    digits = f"{value:.0f}" if float(value).is_integer() else repr(float(value))
+    return digits if unit in ("", "1") else f"{digits} {unit}"
+
+
 def plain(value: float) -> str:
     """A number without unit: whole numbers whole, others in four digits."""
     if float(value).is_integer() and abs(value) < 1e15:

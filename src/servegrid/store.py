@@ -27,6 +27,7 @@ from zarr.storage import MemoryStore
 from servegrid.blocks import Blocks, Region, Variable, part_of
 from servegrid.errors import InputError, MachineError
 from servegrid.place import Folder, Place, place_of
+from servegrid.results import recorded
 
 # 200 M points, 1.2 GiB of results, two threads, two runs: 315 MiB in 1.8 and 2.3 s; zstd 1 makes 308 MiB in 3.2 and
 # 8.2 s, zstd 3 276 MiB in 5.6 and 7.4 s, no compression 1,248 MiB in 3.9 and 8.0 s. Every reader checks the checksum.
@@ -60,7 +61,7 @@ class Root:
     @property
     def fingerprint(self) -> dict[str, str]:
         """Quantity -> hash of what it depended on; see `results.fingerprints`."""
-        return dict(line.split(" ") for line in self.attributes["fingerprint"].splitlines())
+        return recorded(self.attributes)
 
     @property
     def arrays(self) -> dict[str, Document]:
@@ -290,10 +291,11 @@ def cut_short(root: Root, variables: Mapping[str, Variable], sizes: Mapping[str,
     return keys
 
 
-def open_store(place: str | Path | Place) -> xr.Dataset:
-    """The dataset of a store, lazily."""
+def open_store(place: str | Path | Place, as_dask: bool = True) -> xr.Dataset:
+    """The dataset of a store, lazily; without dask, what is indexed is read when its values are asked for."""
     place = place if isinstance(place, Place) else place_of(place)
     with warnings.catch_warnings(), place.reached():
         _accept_unspecified()
-        dataset: xr.Dataset = xr.open_zarr(place.path if isinstance(place, Folder) else str(place))
+        path = place.path if isinstance(place, Folder) else str(place)
+        dataset: xr.Dataset = xr.open_zarr(path, chunks="auto" if as_dask else None)
         return dataset

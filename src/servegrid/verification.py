@@ -19,7 +19,7 @@ from servegrid.job import Crew, Job, Memory, Task, check_reach
 from servegrid.missing import Missing
 from servegrid.place import Place, place_of
 from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
-from servegrid.results import fingerprints, template
+from servegrid.results import changed, fingerprints, template
 from servegrid.show import counted, region_text
 from servegrid.solvers import Solver
 from servegrid.store import ROOT, Root, Store, differing, documents, finish, has_root, lay_out, read_root
@@ -155,8 +155,7 @@ class _Check:
 
     @cached_property
     def changed(self) -> tuple[str, ...]:
-        now = fingerprints(self.plan.parameters)
-        return tuple(name for name, digest in self.root.fingerprint.items() if now.get(name) != digest)
+        return tuple(changed(self.root.fingerprint, fingerprints(self.plan.parameters)))
 
     def document_faults(self) -> Iterator[Fault]:
         kind: Kind = "stale" if self.changed else "damaged"
