@@ -12,7 +12,7 @@ import xarray as xr
 from servegrid.errors import InputError, shown
 from servegrid.job import Crew
 from servegrid.parameters import FEASIBLE
-from servegrid.query.answer import attributes, by_group, over_groups, places_of, points_dataset
+from servegrid.query.answer import attributes, by_group, leading, over_groups, places_of, points_dataset
 from servegrid.query.empty import nothing_found
 from servegrid.query.front import Front
 from servegrid.query.question import MET, VALUE, Asked, Question
@@ -52,13 +52,9 @@ class Inquiry:
             raise InputError(f"k: got {shown(count)}, expected a whole number, 1 to {MOST_RANKS:,}")
         scores = question.scores()
         asked, [(_, flat)] = self.look([tuple(scores)], scores, Leaders(count or 1))
-        spread = over_groups(question, asked, asked.looks[0], flat).values
-        spread = spread[..., 0] if count is None else spread
-        exists = spread >= 0
+        exists, places = leading(question, asked, flat[:, 0] if count is None else flat)
         if not exists.any():
             raise nothing_found(self)
-        groups = dict(zip(question.per, np.nonzero(np.atleast_1d(exists)), strict=False))
-        places = places_of(spread[exists], asked.along(asked.looks[0]), asked.sizes) | groups
         ranks = {} if count is None else {RANK: np.arange(1, count + 1)}
         return by_group(question, points_dataset(question, places), exists, ranks)
 

@@ -15,13 +15,14 @@ from servegrid.graph import Expression, Graph
 from servegrid.kernel import Program
 from servegrid.parameters import FEASIBLE
 from servegrid.query.source import Axes, Numbers, Source
+from servegrid.sweepfile import ASKED
 
 Direction = Literal["maximize", "minimize"]
 
-SCORE = "asked_score"  # how good a point is, higher is better; -inf where it does not count
-VALUE = "asked_value"  # a quantity where the point counts, NaN elsewhere
-MET = "asked_met"  # whether the point counts
-CONDITION = "asked_condition"
+SCORE = f"{ASKED}score"  # how good a point is, higher is better; -inf where it does not count
+VALUE = f"{ASKED}value"  # a quantity where the point counts, NaN elsewhere
+MET = f"{ASKED}met"  # whether the point counts
+CONDITION = f"{ASKED}condition"
 
 
 @dataclass(frozen=True)
