@@ -581,7 +581,7 @@ def interrupted(sweep: dict[str, Any], out: Path, change: int) -> bool:
 @pytest.fixture
 def half_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of two page sizes, so that the third of the old sweep has half a chunk."""
-    monkeypatch.setattr(planning, "LARGEST_REGION", 100)
+    monkeypatch.setattr(planning, "LARGEST_REGION", 60)
 
 
 @pytest.fixture
