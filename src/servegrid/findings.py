@@ -60,7 +60,8 @@ def matrix(title: str, values: xr.DataArray, exists: xr.DataArray) -> Sheet:
 
 def configurations(title: str, points: xr.Dataset) -> Sheet:
     """A row for each point that there is, a column for each label and quantity."""
-    columns = [array for name, array in {**points.coords, **points.data_vars}.items() if name != FOUND]
+    arrays = {**points.coords, **points.data_vars}
+    columns = [array.broadcast_like(points[FOUND]) for name, array in arrays.items() if name != FOUND]
     places = np.flatnonzero(points[FOUND].values)
     rows = [[cell(column.values.reshape(-1)[place], column) for column in columns] for place in places[:MOST_ROWS]]
     numbers = [head(column) for column in columns if column.dtype.kind not in "UO"]
