@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from servegrid.commands import ask
 from servegrid.commands.compare import compare
 from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console
 from servegrid.errors import InputError, MachineError, Stopped
@@ -169,6 +170,8 @@ def solve(settings: tuple[str, ...], solver: str, catalog: tuple[Path, ...], **o
 
 
 main.add_command(compare)
+for question in ask.COMMANDS:
+    main.add_command(question)
 
 
 @main.group()

@@ -63,7 +63,8 @@ def points_dataset(question: Question, places: Places) -> xr.Dataset:
     for objective in question.objectives:
         if objective.name in dataset:
             dataset[objective.name].attrs["direction"] = objective.direction
-    coordinates = {axis: (POINT, labels[axis].values[at], labels[axis].attrs) for axis, at in places.items()}
+    axes = [*question.per, *(axis for axis in places if axis not in question.per)]
+    coordinates = {axis: (POINT, labels[axis].values[places[axis]], labels[axis].attrs) for axis in axes}
     return dataset.assign_coords(coordinates).assign_attrs(attributes(question))
 
 
@@ -92,9 +93,9 @@ def _nothing(dtype: np.dtype[Any]) -> Any:
     return np.nan if dtype.kind == "f" else np.zeros((), dtype)[()]
 
 
-def attributes(question: Question) -> dict[str, str]:
+def attributes(question: Question, what: str = "") -> dict[str, str]:
     """What was asked, and of what."""
-    return {"question": question.title, **question.source.attributes}
+    return {"question": question.title(what), **question.source.attributes}
 
 
 def over_groups(question: Question, asked: Asked, look: Sequence[str], values: np.ndarray) -> xr.DataArray:

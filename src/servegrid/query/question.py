@@ -93,13 +93,13 @@ class Question:
         fits = {FEASIBLE: FEASIBLE} if self.source.can_be_infeasible(names, self.conditional) else {}
         return fits | {f"{CONDITION}_{number}": text for number, (text, _) in enumerate(self.conditions, 1)}
 
-    @property
-    def title(self) -> str:
-        """The question in words."""
+    def title(self, what: str = "") -> str:
+        """The question in words; `what` is asked for, or the objectives are."""
         objectives = " and ".join(f"{objective.direction} {objective.text}" for objective in self.objectives)
-        where = f" where {self.where}" if self.where else ""
+        written = self.source.where_text if self.where == self.source.where else self.where
+        where = f" where {written}" if written else ""
         per = f" per {', '.join(self.per)}" if self.per else ""
-        return f"{objectives}{where}{per}".strip()
+        return f"{what or objectives}{where}{per}"
 
     @cached_property
     def conditional(self) -> dict[str, Expression]:

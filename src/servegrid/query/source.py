@@ -73,6 +73,10 @@ class Source(Protocol):
         """Its own filter."""
 
     @property
+    def where_text(self) -> str | None:
+        """The same as it was written."""
+
+    @property
     def floats(self) -> str:
         """The type of its results."""
 
@@ -124,6 +128,11 @@ class Swept:
     def where(self) -> str | None:
         """The filter of the sweep."""
         return self.sweep.expressions[SELECTED].text if SELECTED in self.sweep.expressions else None
+
+    @property
+    def where_text(self) -> str | None:
+        """The same."""
+        return self.where
 
     @property
     def floats(self) -> str:
@@ -222,6 +231,11 @@ class Stored:
     def where(self) -> str | None:
         """The filter that is stored as a flag."""
         return SELECTED if SELECTED in self.dataset else None
+
+    @property
+    def where_text(self) -> str | None:
+        """The filter that gave the flag."""
+        return str(self.dataset[SELECTED].attrs.get("long_name", SELECTED)) if self.where else None
 
     @property
     def floats(self) -> str:
