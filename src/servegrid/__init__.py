@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servegrid import plot
     from servegrid.api import explain, plan, run, sweep, verify
     from servegrid.catalog import Catalog
     from servegrid.continuous_batching import (
@@ -37,6 +38,7 @@ _HOMES = {
     "Solver": "solvers",
     "verify": "api",
 }
+_MODULES = ("plot",)  # public as they are: sg.plot.heatmap(...)
 
 __all__ = [
     "CONTINUOUS_BATCHING",
@@ -52,6 +54,7 @@ __all__ = [
     "TransformerWorkload",
     "explain",
     "plan",
+    "plot",
     "run",
     "sweep",
     "verify",
@@ -59,6 +62,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"servegrid.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'servegrid' has no attribute {name!r}")
     value = getattr(import_module(f"servegrid.{_HOMES[name]}"), name)
