@@ -28,7 +28,7 @@ from servegrid.errors import InputError
 from servegrid.plot.frontier import staircase
 from servegrid.plot.roofline import attained
 from servegrid.plot.scales import compact, scale_of
-from servegrid.plot.style import MOST_STYLES, PALETTE, ink_on, styles
+from servegrid.plot.style import INK, MOST_STYLES, PALETTE, ink_on, styles
 
 ROOFLINE = ["active_parameters", "max_active_requests", "weight_bytes", "kv_bytes_per_request", "itl", "peak_flops"]
 SLICE: dict[str, Any] = {"precision": "fp16", "seq_len": 8192, "page_size": 16}
@@ -367,6 +367,12 @@ def test_a_roofline_says_what_to_add(steps: xr.Dataset, small_dataset: xr.Datase
         plot.roofline(steps.drop_vars("itl"))
     with pytest.raises(InputError, match=r"^hue: the dataset has no 'hardwear' \(did you mean hardware\?\), expected"):
         plot.roofline(steps, hue="hardwear")
+
+
+def test_roofs_that_are_the_same_for_every_label_have_no_colour(steps: xr.Dataset) -> None:
+    ds = steps.sel(hardware="h100-sxm", precision="fp16")
+    roofs = [line for line in axes_of(plot.roofline(ds, "max_batch_size")).lines if data_of(line).shape == (3, 2)]
+    assert {line.get_color() for line in roofs} == {INK}
 
 
 def test_a_roofline_refuses_more_points_than_can_be_seen(steps: xr.Dataset) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from servegrid.plot.scales import LABEL_WIDTH, exact, name_of, unit_of
 from servegrid.plot.style import INK, Slide, figure_of
 
+TITLE_WIDTH = 26  # characters of the title of a legend in one line
 NOTE_WIDTH = 100  # characters of a note in one line of a slide
 
 
@@ -23,7 +24,7 @@ def legend_beside(ax: Axes, title: str = "") -> None:
     place: dict[str, Any] = {"loc": "best"}
     if isinstance(ax.figure, Slide):
         place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0, "frameon": False}
-    ax.legend(handles, labels, title=title or None, alignment="left", **place)
+    ax.legend(handles, labels, title=fill(title, TITLE_WIDTH) or None, alignment="left", **place)
 
 
 def legend_below(ax: Axes, handles: Sequence[Any]) -> None:

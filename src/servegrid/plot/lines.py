@@ -61,7 +61,7 @@ def lines(
         band = max(0.06, 0.2 / len(middle) ** 0.5) if over else 0.0
         across, places = _across(axes, array, x)
         for row, (label, style) in enumerate(_labels(array, hue, bool(over))):
-            _draw(axes, places, [scale(part[row]) for part in (low, middle, high)], label, style, band)
+            _draw(axes, places, [scale(part[row]) for part in (low, middle, high)], label, style, band, row)
         set_scale(axes, "y", scale)
         _set_across(axes, array, x, across, places)
         axes.set_ylabel(axis_label(array, scale))
@@ -124,14 +124,22 @@ def _set_across(ax: Axes, array: xr.DataArray, x: str, scale: Scale | None, plac
         ax.set_xlabel(axis_label(array[x], scale))
 
 
-def _draw(ax: Axes, places: np.ndarray, quantiles: Sequence[np.ndarray], label: str, style: Style, band: float) -> None:
+def _draw(
+    ax: Axes, places: np.ndarray, quantiles: Sequence[np.ndarray], label: str, style: Style, band: float, order: int
+) -> None:
     low, middle, high = quantiles
     ax.plot(
         places, middle, color=style.color, marker=style.marker, linestyle=style.dashes, label=label or None,
-        markevery=max(1, len(places) // 24), markeredgecolor="white", markeredgewidth=0.7,
+        markevery=_some(len(places), order), markeredgecolor="white", markeredgewidth=0.7,
     )  # fmt: skip
     if band:
         ax.fill_between(places, low, high, color=style.color, alpha=band, linewidth=0)
+
+
+def _some(places: int, order: int) -> tuple[int, int]:
+    """Which places have a marker; where there are many, each line has its own: what lies below another is seen."""
+    step = max(1, places // 16)
+    return 3 * order % step, step
 
 
 def _caption(over: Sequence[str], has_flag: bool) -> str:

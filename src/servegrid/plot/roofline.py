@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from servegrid.errors import InputError, nearest
 from servegrid.plot.captions import hue_title, legend_beside, note, say_what_was_selected
 from servegrid.plot.scales import Scale, exact, is_numeric, scale_of, set_scale, unit_of, with_unit
-from servegrid.plot.style import Style, canvas, figure_of, styles
+from servegrid.plot.style import INK, Style, canvas, figure_of, styles
 
 NEEDS = (
     "active_parameters", "max_active_requests", "weight_bytes", "kv_bytes_per_request", "itl", "peak_flops",
@@ -26,6 +26,7 @@ MOST_POINTS = 200_000  # more are one blot, and take minutes and gigabytes
 MOST_SHAPES = 2_000  # of a drawing; more are stored as an image inside it
 HUE = "hue of the points"  # no name of a quantity has blanks
 ROUNDING = 1e-9  # a point on its roof is not above it
+SHARED = Style(INK, "", "-", "")  # of roofs that are the same for every label
 MARGIN = 2.0  # how far the roofs go on beyond what stands below them
 
 
@@ -68,8 +69,11 @@ def roofline(ds: xr.Dataset, hue: str | None = "hardware", ax: Axes | None = Non
     span = _span(groups)
     with canvas(ax) as axes:
         scale = scale_of(peaks, "FLOP/s")
-        for points, style in zip(groups, styles(len(groups), f"hue: {hue}"), strict=True):
-            _draw(axes, points, span, scale.step, style)
+        looks = styles(len(groups), f"hue: {hue}")
+        shared = len({points.roofs.tobytes() for points in groups}) == 1 < len(groups)
+        for points, style in zip(groups, looks, strict=True):
+            _draw_roofs(axes, points.roofs, span, scale.step, SHARED if shared else style)
+            _draw_points(axes, points, scale.step, style)
         set_scale(axes, "x", Scale(1.0, "FLOP/byte", is_log=True))
         set_scale(axes, "y", Scale(scale.step, scale.unit, is_log=True))
         axes.set_ylabel(with_unit("Attained", scale.unit))
@@ -141,14 +145,17 @@ def _span(groups: Sequence[Points]) -> tuple[float, float]:
     return float(everything.min()) / MARGIN, float(everything.max()) * MARGIN
 
 
-def _draw(ax: Axes, points: Points, span: tuple[float, float], step: float, style: Style) -> None:
-    """A line for each roof: the slope of the bandwidth, the ridge, the peak; and the points."""
-    for bandwidth, peak in points.roofs:
+def _draw_roofs(ax: Axes, roofs: np.ndarray, span: tuple[float, float], step: float, style: Style) -> None:
+    """A line for each roof: the slope of the bandwidth, the ridge, the peak."""
+    for bandwidth, peak in roofs:
         corners = np.array(sorted({span[0], peak / bandwidth, span[1]}))
         ax.plot(
             corners, attained(corners, bandwidth, peak) / step, color=style.color, linestyle=style.dashes,
             linewidth=1.6, alpha=0.8,
         )  # fmt: skip
+
+
+def _draw_points(ax: Axes, points: Points, step: float, style: Style) -> None:
     ax.plot(
         points.intensity, points.achieved / step, color=style.color, marker=style.marker, linestyle="none",
         markersize=6, markeredgecolor="white", markeredgewidth=0.5, rasterized=len(points.intensity) > MOST_SHAPES,

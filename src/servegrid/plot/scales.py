@@ -133,9 +133,9 @@ def name_grid(ax: Axes, way: Way, coordinate: xr.DataArray, most: int) -> None:
     """Ticks 0, 1, 2 ... named by the labels of an axis of the grid, thinned out to `most`; and its own name."""
     values = coordinate.values
     scale = scale_of(values, unit_of(coordinate)) if is_numeric(values) else Scale(1.0, "")
-    names = [_whole(value) for value in scale(values)] if is_numeric(values) else [exact(value) for value in values]
-    places = range(0, len(names), -(-len(names) // most))
-    shown = [names[place] for place in places]
+    places = range(0, len(values), -(-len(values) // most))
+    name = (_whole if len(values) <= most else compact) if is_numeric(values) else str
+    shown = [name(value) for value in (scale(values) if is_numeric(values) else values)[:: places.step]]
     options: dict[str, Any] = {}
     if way == "x" and sum(len(name) + 2 for name in shown) > MOST_CHARACTERS:
         options = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
