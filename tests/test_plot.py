@@ -20,7 +20,7 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from pictures import axes_of, data_of, legend_of, overlaps, words_of
+from pictures import axes_of, data_of, legend_of, outside, overlaps, words_of
 
 import servegrid as sg
 from servegrid import plot
@@ -498,7 +498,18 @@ def test_axes_that_are_given_are_used(name: str, steps: xr.Dataset) -> None:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_no_words_lie_upon_each_other(name: str, steps: xr.Dataset) -> None:
-    assert overlaps(PICTURES[name](steps, None)) == []
+    figure = PICTURES[name](steps, None)
+    assert overlaps(figure) == []
+    assert outside(figure) == []
+
+
+def test_long_names_fit_the_slide(small_dataset: xr.Dataset) -> None:
+    """The longest names that the solver has, on each side."""
+    for figure in (
+        plot.lines(small_dataset, "speedup_vs_static", "seq_len"),
+        plot.heatmap(small_dataset.isel(precision=0, max_batch_size=0, model=0, page_size=0), "speedup_vs_static"),
+    ):
+        assert outside(figure) == []
 
 
 @pytest.mark.parametrize("name", PICTURES)

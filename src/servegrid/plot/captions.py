@@ -13,7 +13,7 @@ from servegrid.plot.scales import LABEL_WIDTH, exact, name_of, unit_of
 from servegrid.plot.style import INK, Slide, figure_of
 
 TITLE_WIDTH = 26  # characters of the title of a legend in one line
-NOTE_WIDTH = 100  # characters of a note in one line of a slide
+NOTE_WIDTH = 112  # characters of a note in one line of a slide
 
 
 def legend_beside(ax: Axes, title: str = "") -> None:
@@ -42,7 +42,7 @@ def note(ax: Axes, text: str) -> None:
     if isinstance(figure, Slide):
         figure.supxlabel(fill(text, NOTE_WIDTH), x=0.99, ha="right", fontsize=11, color=INK)
     else:
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{fill(text, LABEL_WIDTH)}")
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{fill(text, LABEL_WIDTH['x'])}")
 
 
 def say_what_was_selected(ax: Axes, ds: xr.Dataset | xr.DataArray) -> None:

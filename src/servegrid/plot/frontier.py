@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from servegrid.errors import InputError
 from servegrid.plot.captions import hue_title, legend_beside, note, say_what_was_selected
-from servegrid.plot.scales import axis_label, exact, scale_of, set_scale, unit_of
+from servegrid.plot.scales import exact, name_axis, scale_of, set_scale, unit_of
 from servegrid.plot.selection import numbers_of, variable_of
 from servegrid.plot.style import Style, canvas, figure_of, styles
 
@@ -51,8 +51,8 @@ def frontier(points: xr.Dataset, x: str, y: str, hue: str | None = None, ax: Axe
             _draw(axes, places[0][members], places[1][members], signs, label, style)
         set_scale(axes, "x", scales[0])
         set_scale(axes, "y", scales[1])
-        axes.set_xlabel(axis_label(across, scales[0]))
-        axes.set_ylabel(axis_label(upward, scales[1]))
+        name_axis(axes, "x", across, scales[0])
+        name_axis(axes, "y", upward, scales[1])
         axes.grid(alpha=0.25)
         axes.margins(0.06)
         say_what_was_selected(axes, points)

@@ -15,7 +15,18 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from servegrid.errors import InputError
 from servegrid.plot.captions import legend_below, say_what_was_selected
-from servegrid.plot.scales import Scale, Way, axis_label, compact, decades, is_numeric, name_grid, scale_of, unit_of
+from servegrid.plot.scales import (
+    Scale,
+    Way,
+    compact,
+    decades,
+    is_numeric,
+    label_of,
+    name_grid,
+    name_of,
+    scale_of,
+    unit_of,
+)
 from servegrid.plot.selection import ascending, axis_of, fits, numbers_of, refuse_rest
 from servegrid.plot.style import GREY, INK, canvas, figure_of, ink_on
 
@@ -76,7 +87,7 @@ def heatmap(
         say_what_was_selected(axes, array)
         legend_below(axes, [_entry(mark) for mark in marks if mark.cells.any()])
         if np.isfinite(values).any():
-            _color_bar(axes, mesh, axis_label(array, scale))
+            _color_bar(axes, mesh, label_of("y", name_of(array), scale.unit))
             _write_numbers(axes, mesh, scale(values))
     return figure_of(axes)
 

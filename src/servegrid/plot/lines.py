@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,12 +13,14 @@ from matplotlib.figure import Figure
 
 from servegrid.errors import InputError
 from servegrid.plot.captions import hue_title, legend_beside, note, say_what_was_selected
-from servegrid.plot.scales import Scale, axis_label, is_numeric, name_grid, scale_of, set_scale, unit_of
+from servegrid.plot.scales import Scale, is_numeric, name_axis, name_grid, scale_of, set_scale, unit_of
 from servegrid.plot.selection import FEASIBLE, axis_of, names_of, numbers_of, refuse_rest, where_it_fits
 from servegrid.plot.style import Style, canvas, figure_of, styles
 
 QUANTILES = (0.1, 0.5, 0.9)
 MOST_NAMES = 16
+MOST_MARKERS = 24  # places that each have one
+MARKER_DISTANCE = 0.08  # of the diagonal
 
 
 def lines(
@@ -64,7 +67,7 @@ def lines(
             _draw(axes, places, [scale(part[row]) for part in (low, middle, high)], label, style, band, row)
         set_scale(axes, "y", scale)
         _set_across(axes, array, x, across, places)
-        axes.set_ylabel(axis_label(array, scale))
+        name_axis(axes, "y", array, scale)
         axes.grid(alpha=0.25)
         say_what_was_selected(axes, array)
         legend_beside(axes, hue_title(ds, hue))
@@ -121,7 +124,7 @@ def _set_across(ax: Axes, array: xr.DataArray, x: str, scale: Scale | None, plac
         name_grid(ax, "x", array[x], MOST_NAMES)
     else:
         set_scale(ax, "x", scale, places)
-        ax.set_xlabel(axis_label(array[x], scale))
+        name_axis(ax, "x", array[x], scale)
 
 
 def _draw(
@@ -136,10 +139,12 @@ def _draw(
         ax.fill_between(places, low, high, color=style.color, alpha=band, linewidth=0)
 
 
-def _some(places: int, order: int) -> tuple[int, int]:
-    """Which places have a marker; where there are many, each line has its own: what lies below another is seen."""
-    step = max(1, places // 16)
-    return 3 * order % step, step
+def _some(places: int, order: int) -> Any:
+    """Which places have a marker: all; or, where they are many, some at even distances on the slide.
+
+    Each line has its own: of lines that lie upon each other, both are seen.
+    """
+    return None if places <= MOST_MARKERS else (order % 3 * MARKER_DISTANCE / 3, MARKER_DISTANCE)
 
 
 def _caption(over: Sequence[str], has_flag: bool) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from servegrid.errors import InputError, nearest
 from servegrid.plot.captions import hue_title, legend_beside, note, say_what_was_selected
-from servegrid.plot.scales import Scale, exact, is_numeric, scale_of, set_scale, unit_of, with_unit
+from servegrid.plot.scales import Scale, exact, is_numeric, label_of, scale_of, set_scale, unit_of
 from servegrid.plot.style import INK, Style, canvas, figure_of, styles
 
 NEEDS = (
@@ -76,7 +76,7 @@ def roofline(ds: xr.Dataset, hue: str | None = "hardware", ax: Axes | None = Non
             _draw_points(axes, points, scale.step, style)
         set_scale(axes, "x", Scale(1.0, "FLOP/byte", is_log=True))
         set_scale(axes, "y", Scale(scale.step, scale.unit, is_log=True))
-        axes.set_ylabel(with_unit("Attained", scale.unit))
+        axes.set_ylabel(label_of("y", "Attained", scale.unit))
         _finish(axes, ds, hue, groups)
     return figure_of(axes)
 
@@ -165,7 +165,7 @@ def _draw_points(ax: Axes, points: Points, step: float, style: Style) -> None:
 
 
 def _finish(ax: Axes, ds: xr.Dataset, hue: str | None, groups: Sequence[Points]) -> None:
-    ax.set_xlabel(with_unit("Arithmetic intensity", "FLOP/byte"))
+    ax.set_xlabel(label_of("x", "Arithmetic intensity", "FLOP/byte"))
     ax.grid(alpha=0.25)
     say_what_was_selected(ax, ds)
     legend_beside(ax, hue_title(ds, hue))

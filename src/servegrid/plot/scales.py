@@ -20,7 +20,7 @@ FINE_DECADES = 2.5  # up to here 1, 2 and 5 of each decade have room
 LEAST_GAP = {"x": 32.0, "y": 18.0}  # points between two ticks at values of the grid
 MOST_TICKS = 12
 MOST_CHARACTERS = 75  # of all names along the bottom of a slide; more are slanted
-LABEL_WIDTH = 46  # characters of a label in one line
+LABEL_WIDTH = {"x": 68, "y": 39}  # characters of a label in one line
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -62,14 +62,14 @@ def name_of(variable: xr.DataArray) -> str:
     return text[:1].upper() + text[1:]
 
 
-def axis_label(variable: xr.DataArray, scale: Scale) -> str:
-    """What stands beside an axis: "Inter-token latency [ms]"."""
-    return with_unit(name_of(variable), scale.unit)
+def name_axis(ax: Axes, way: Way, variable: xr.DataArray, scale: Scale) -> None:
+    """Write beside an axis what it shows: "Inter-token latency [ms]"."""
+    getattr(ax, f"set_{way}label")(label_of(way, name_of(variable), scale.unit))
 
 
-def with_unit(text: str, unit: str) -> str:
+def label_of(way: Way, text: str, unit: str) -> str:
     """A label with its unit in brackets, in lines that fit the side of a slide."""
-    return fill(f"{text} [{unit}]" if unit not in ("", "1") else text, LABEL_WIDTH)
+    return fill(f"{text} [{unit}]" if unit not in ("", "1") else text, LABEL_WIDTH[way])
 
 
 def is_numeric(values: Any) -> bool:
@@ -141,5 +141,5 @@ def name_grid(ax: Axes, way: Way, coordinate: xr.DataArray, most: int) -> None:
         options = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     getattr(ax, f"set_{way}ticks")(list(places), shown, **options)
     getattr(ax, f"{way}axis").set_minor_locator(NullLocator())
-    getattr(ax, f"set_{way}label")(axis_label(coordinate, scale))
+    name_axis(ax, way, coordinate, scale)
     ax.tick_params(axis=way, length=0)

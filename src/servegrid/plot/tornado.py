@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from servegrid import show
 from servegrid.errors import InputError
 from servegrid.plot.captions import legend_beside, say_what_was_selected
-from servegrid.plot.scales import axis_label, exact, scale_of, set_scale, unit_of
+from servegrid.plot.scales import exact, name_axis, scale_of, set_scale, unit_of
 from servegrid.plot.selection import numbers_of
 from servegrid.plot.style import INK, PALETTE, canvas, figure_of
 
@@ -54,7 +54,7 @@ def tornado(table: xr.Dataset, output: str | None = None, ax: Axes | None = None
         _write_values(axes, table, ends, scale(ends.values), baseline)
         _finish(axes, ends, f"baseline: {show.number(float(found.attrs[BASELINE]), unit_of(found) or '1')}")
         set_scale(axes, "x", scale)
-        axes.set_xlabel(axis_label(found, scale))
+        name_axis(axes, "x", found, scale)
         say_what_was_selected(axes, found)
     return figure_of(axes)
 
