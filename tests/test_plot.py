@@ -535,6 +535,19 @@ def test_pictures_of_a_lazy_dataset_are_the_same(name: str, steps: xr.Dataset) -
 def test_what_was_selected_stands_above(small_dataset: xr.Dataset) -> None:
     figure = plot.heatmap(small_dataset.sel(**SLICE, max_batch_size=7), "itl")
     assert axes_of(figure).get_title(loc="left") == "precision fp16 · seq len 8,192 · max batch size 7 · page size 16"
+    one = small_dataset.isel(model=0, hardware=0, precision=0, max_batch_size=0, page_size=0)
+    figure = plot.lines(one, "itl", "seq_len")
+    assert axes_of(figure).get_title(loc="left").splitlines() == [
+        "model llama-3.1-8b · hardware h100-sxm · precision fp16 · max batch size 1 ·",
+        "page size 1",
+    ]
+    assert outside(figure) == []
+
+
+def test_what_is_infinite_has_no_number() -> None:
+    figure = plot.heatmap(xr.Dataset({"t": (("a", "b"), [[1.5, np.inf], [2.5, 3.5]])}), "t")
+    assert {"1.5", "2.5", "3.5"} <= set(words_of(figure))
+    assert colors_of(figure).count() == 3
 
 
 def test_a_notebook_shows_a_figure_without_pyplot(steps: xr.Dataset) -> None:

@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from servegrid.plot.scales import LABEL_WIDTH, exact, name_of, unit_of
 from servegrid.plot.style import INK, Slide, figure_of
 
+SELECTION_WIDTH = 84  # characters of what was selected in one line
+NO_BREAK = "\N{NO-BREAK SPACE}"
 TITLE_WIDTH = 26  # characters of the title of a legend in one line
 NOTE_WIDTH = 112  # characters of a note in one line of a slide
 
@@ -48,12 +50,12 @@ def note(ax: Axes, text: str) -> None:
 def say_what_was_selected(ax: Axes, ds: xr.Dataset | xr.DataArray) -> None:
     """Above the picture, the labels that no longer are axes: "model llama-3.1-8b · seq len 8,192"."""
     chosen = [
-        f"{str(name).replace('_', ' ')} {exact(coordinate.item(), unit_of(coordinate))}"
+        f"{str(name).replace('_', ' ')} {exact(coordinate.item(), unit_of(coordinate))}".replace(" ", NO_BREAK)
         for name, coordinate in ds.coords.items()
         if coordinate.ndim == 0 and (coordinate.dtype.kind in "OUT" or coordinate.attrs.get("source") == "axis")
     ]
     if chosen:
-        ax.set_title(" · ".join(chosen), loc="left", color=INK)
+        ax.set_title(fill(" · ".join(chosen), SELECTION_WIDTH).replace(NO_BREAK, " "), loc="left", color=INK)
 
 
 def hue_title(ds: xr.Dataset, hue: str | None) -> str:

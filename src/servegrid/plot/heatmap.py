@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from servegrid.plot.style import GREY, INK, canvas, figure_of, ink_on
 SELECTED = "selected"  # the flag of a dataset that says what meets its filter; its long name is the filter
 COLORS = "viridis"  # even in lightness, for all kinds of colour vision and on grey printers; has no grey of its own
 MOST_NAMES = {"x": 16, "y": 18}
+RULE_WIDTH = 60  # characters of a filter in one line of the legend
 FONT = (7.0, 12.0)  # points, least and most, of the numbers in the cells
 DIGIT = 0.62  # width of a digit, of the size of the font
 
@@ -53,7 +55,7 @@ def heatmap(
     """A heat map of a variable over two axes, with the numbers in the cells where they have room.
 
     Cells where nothing fits (the flag `feasible` is false) are grey and hatched, cells without a value (NaN) are
-    dotted, cells that the filter of the sweep rejects (the flag `selected` is false) are crossed out.
+    dotted, cells that the filter of the sweep rejects (the flag `selected` is false) keep their colour below a hatch.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ def _marks(ds: xr.Dataset, array: xr.DataArray) -> tuple[Mark, Mark, Mark]:
     return (
         Mark(~fitting, "does not fit the memory", GREY, INK, "///"),
         Mark(missing, "no value", "white", INK, ".."),
-        Mark(rejected, f"fails: {rule}", "none", "white", "\\\\"),
+        Mark(rejected, fill(f"fails: {rule}", RULE_WIDTH), "none", "white", "\\\\"),
     )
 
 
@@ -176,7 +178,7 @@ def _color_bar(ax: Axes, mesh: QuadMesh, label: str) -> None:
 
 
 def _write_numbers(ax: Axes, mesh: QuadMesh, values: np.ndarray) -> None:
-    texts = [["" if np.isnan(value) else compact(value) for value in row] for row in values]
+    texts = [[compact(value) if np.isfinite(value) else "" for value in row] for row in values]
     size = _font_size(ax, values.shape, max(len(text) for row in texts for text in row))
     if size < FONT[0]:
         return
