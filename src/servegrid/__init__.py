@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servegrid import plot
     from servegrid.api import explain, plan, run, sweep, verify
     from servegrid.catalog import Catalog
     from servegrid.comparison.compare import compare
@@ -48,6 +49,7 @@ _HOMES = {
     "quantile": "questions",
     "top": "questions",
 }
+_MODULES = ("plot",)  # public as they are: sg.plot.heatmap(...)
 
 __all__ = [
     "CONTINUOUS_BATCHING",
@@ -69,6 +71,7 @@ __all__ = [
     "open_dataset",
     "pareto",
     "plan",
+    "plot",
     "quantile",
     "run",
     "sweep",
@@ -82,6 +85,8 @@ if "xarray" in sys.modules:  # whoever works with datasets has the accessor at o
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"servegrid.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'servegrid' has no attribute {name!r}")
     value = getattr(import_module(f"servegrid.{_HOMES[name]}"), name)

@@ -12,6 +12,7 @@ import click
 from servegrid.commands import ask
 from servegrid.commands.compare import compare
 from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console
+from servegrid.commands.plot import plot
 from servegrid.errors import InputError, MachineError, Stopped
 
 
@@ -53,6 +54,9 @@ def main() -> None:
     A sweep file names the axes of a design space (models, accelerators, precisions, contexts, batch limits,
     page sizes, or any other input); servegrid evaluates all of it at once.
     """
+
+
+main.add_command(plot)
 
 
 @main.command()

@@ -6,13 +6,14 @@ they are its variables, and the only equations are the question's own expression
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
+import yaml
 from dask.base import compute
 
 from servegrid import expression
@@ -21,7 +22,7 @@ from servegrid.errors import InputError, nearest
 from servegrid.graph import Expression, Graph, build
 from servegrid.parameters import FEASIBLE, Parameters, gather
 from servegrid.quantity import Kind, Quantity
-from servegrid.solvers import Solver
+from servegrid.solvers import SOLVERS, Solver
 from servegrid.sweepfile import CASE, SELECTED, Sweep
 from servegrid.units import UnitError, parse_unit
 from servegrid.yamltext import from_yaml
@@ -201,13 +202,15 @@ class Stored:
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """Its dimensions, in the order of the sweep that made it where it says so."""
-        dims = [str(dim) for dim in self.dataset.sizes]
+        return _in_order(self.dataset.sizes, [CASE, *self.written.get("axes", ())])
+
+    @cached_property
+    def written(self) -> Mapping[str, Any]:
+        """The sweep that made it, as far as it says so."""
         try:
-            written = from_yaml(self.dataset.attrs["sweep"])
-            order = [CASE, *map(str, written.get("axes", ()))]
-        except (KeyError, TypeError, AttributeError):
-            order = []
-        return tuple(sorted(dims, key=lambda dim: order.index(dim) if dim in order else len(order)))
+            return dict(from_yaml(self.dataset.attrs["sweep"]))
+        except (KeyError, TypeError, ValueError, yaml.YAMLError):
+            return {}
 
     @cached_property
     def labels(self) -> xr.Dataset:
@@ -224,8 +227,11 @@ class Stored:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """All its variables but the flags."""
-        return tuple(name for name in map(str, self.dataset.data_vars) if name not in (FEASIBLE, SELECTED))
+        """All its variables but the flags, in the order of the sweep that made it."""
+        solver = SOLVERS.get(str(self.dataset.attrs.get("solver")))
+        default = solver.outputs if solver is not None else ()
+        order = [*self.written.get("outputs", default), *self.written.get("derive", ())]
+        return tuple(name for name in _in_order(self.dataset.data_vars, order) if name not in (FEASIBLE, SELECTED))
 
     @property
     def where(self) -> str | None:
@@ -280,6 +286,11 @@ class Stored:
             for axis, length in block.items()
         }
         return Blocks(sizes, whole)
+
+
+def _in_order(names: Iterable[Hashable], order: Sequence[str]) -> tuple[str, ...]:
+    """The names in this order; those that it lacks come last."""
+    return tuple(sorted(map(str, names), key=lambda name: order.index(name) if name in order else len(order)))
 
 
 def _quantity(name: str, variable: xr.Variable) -> Quantity:
