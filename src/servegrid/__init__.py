@@ -15,6 +15,9 @@ if TYPE_CHECKING:
         TransformerWorkload,
     )
     from servegrid.errors import InputError, MachineError
+    from servegrid.influence.elasticity import sensitivity
+    from servegrid.influence.sobol import sobol
+    from servegrid.influence.tornado import tornado
     from servegrid.quantity import Bounds, Quantity
     from servegrid.solvers import CONTINUOUS_BATCHING, Solver
 
@@ -31,6 +34,9 @@ _HOMES = {
     "TransformerWorkload": "continuous_batching",
     "InputError": "errors",
     "MachineError": "errors",
+    "sensitivity": "influence.elasticity",
+    "sobol": "influence.sobol",
+    "tornado": "influence.tornado",
     "Bounds": "quantity",
     "Quantity": "quantity",
     "CONTINUOUS_BATCHING": "solvers",
@@ -53,7 +59,10 @@ __all__ = [
     "explain",
     "plan",
     "run",
+    "sensitivity",
+    "sobol",
     "sweep",
+    "tornado",
     "verify",
 ]
 
