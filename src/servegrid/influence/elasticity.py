@@ -60,9 +60,8 @@ def sensitivity(
     xarray.Dataset
         For each output a variable of shape (inputs, size of each of its own axes) [1]; `feasible_after`, of the same
         shape: whether the configuration still fits with the input changed; `feasible` and `bottleneck` as they are
-        before, where the solver has them (the latter needs the inputs of both prefill and decode). Coordinates
-        `value` and `changed` along `input`: the input's value and the one that it was changed to, NaN where it varies
-        over the grid.
+        before, where the solver has them and their inputs have values. Coordinates `value` and `changed` along
+        `input`: the input's value and the one that it was changed to, NaN where it varies over the grid.
 
     Raises
     ------
@@ -86,23 +85,23 @@ def sensitivity(
     checked = load(file, **words)
     factor = read_step(step)
     everything = with_outputs(checked, [outputs] if isinstance(outputs, str) else outputs)
+    refuse_axis(everything, INPUT)
+    wanted = [inputs] if isinstance(inputs, str) else inputs
+    names = chosen_inputs(narrowed(everything, at), wanted, "inputs")
     parameters = narrowed(_with_bottleneck(everything), at)
-    refuse_axis(parameters, INPUT)
-    names = chosen_inputs(parameters, [inputs] if isinstance(inputs, str) else inputs, "inputs")
     dataset = _Changes(parameters, prepare(parameters), names, factor).dataset(threads).squeeze(list(at or {}))
     return dataset.assign_attrs(place_of(parameters, at or {}))
 
 
 def _with_bottleneck(parameters: Parameters) -> Parameters:
-    """The same with the label of what binds, where the solver has it and it needs no more inputs."""
+    """The same with the label of what binds, where the solver has it and all that it needs has a value."""
     sweep = parameters.sweep
     if BOTTLENECK not in sweep.solver.equations:
         return parameters
     try:
-        more = gather(replace(sweep, outputs=(*sweep.outputs, BOTTLENECK)))
+        return gather(replace(sweep, outputs=(*sweep.outputs, BOTTLENECK)))
     except InputError:
-        return parameters  # an input that nobody asked for has no value
-    return more if set(more.graph.inputs) == set(parameters.graph.inputs) else parameters
+        return parameters  # its outputs do not need what is missing
 
 
 @dataclass(frozen=True)

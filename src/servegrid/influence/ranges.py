@@ -14,7 +14,7 @@ from servegrid.written import read_number
 
 BOUND = "bound"
 BOUNDS = ("low", "high")
-_BARE = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*")
+_BARE = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def read_ranges(ranges: Any, point: Point) -> dict[str, tuple[float, float]]:
@@ -43,4 +43,4 @@ def _split(text: str) -> tuple[str, ...] | str:
     low, dots, high = text.partition("..")
     if not dots:
         return text
-    return (low + _BARE.sub("", high, count=1) if _BARE.fullmatch(low) else low), high
+    return (low + _BARE.sub("", high, count=1) if _BARE.fullmatch(low.rstrip()) else low), high

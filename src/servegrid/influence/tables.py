@@ -89,7 +89,8 @@ def elasticity_rows(dataset: xr.Dataset) -> list[Row]:
     effect: dict[str, list[float]] = {}
     for row in rows:
         wide = max(abs(row[end]) for end in ("p10", "p90")) if key == "median" else 0.0
-        sizes = [0.0 if isnan(number) else number for number in (abs(row[key]), wide)]
+        # Rounded: the last digits of what is equal must not decide on the order.
+        sizes = [0.0 if isnan(number) else round(number, 9) for number in (abs(row[key]), wide)]
         effect[row["input"]] = max(effect.get(row["input"], [0.0, 0.0]), sizes)
     return sorted(rows, key=lambda row: [-size for size in effect[row["input"]]])
 

@@ -107,4 +107,5 @@ def _by_effect(found: np.ndarray, baseline: float) -> list[int]:
     """The places of the inputs, those that move the output most first; without a number at an end, before all."""
     all_three = np.column_stack([found, np.full(len(found), baseline)])
     effect = np.ptp(all_three, axis=1)
+    effect = np.round(effect / (np.nanmax(effect, initial=0) or 1), 9)  # equal but for their last digits: as they were
     return [int(place) for place in np.argsort(-np.where(np.isnan(effect), np.inf, effect), kind="stable")]
