@@ -82,7 +82,7 @@ def fields(text: str, name: str) -> dict[str, str]:
 
 # Help.
 
-COMMANDS = ("run", "verify", "plan", "explain", "solve", "catalog")
+COMMANDS = ("run", "verify", "plan", "explain", "solve", "sensitivity", "catalog")
 
 
 def test_help_names_all_commands() -> None:

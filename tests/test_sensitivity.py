@@ -205,6 +205,7 @@ def test_zero_has_no_percent() -> None:
     found = at_point(inputs=["kv_latent_dim"], outputs=["itl", "ttft"])
     assert np.isnan(found.itl.item())
     assert np.isnan(found.changed.item())
+    assert found.feasible_after.item()
     assert found.ttft.item() == 0
 
 
@@ -348,6 +349,7 @@ def test_threads_do_not_change_a_bit(small: dict[str, Any]) -> None:
         ({"inputs": ["weight_bytes"]}, "inputs: weight_bytes is computed; give it a value (under values) to make it an "
          "input"),
         ({"outputs": ["itl"], "inputs": ["peak_flops"]}, "inputs: nothing that is asked for depends on peak_flops"),
+        ({"inputs": []}, "inputs: got none, expected one input or more"),
         ({"step": 0}, "step: got 0, expected a change of 1e-09 or more, such as 10%"),
         ({"step": "-100 %"}, "step: got '-100 %', expected a number, above -1"),
         ({"step": "1 GiB"}, "step: '1 GiB' has a unit that cannot be converted to 1, expected a number, above -1"),

@@ -90,7 +90,7 @@ def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: 
 @MEMORY
 @CREW
 def verify(store: str, sample: int, everything: bool, repair: bool, memory: str, **who: Any) -> None:
-    """Check every chunk of a store, and compute a random sample again.
+    """Check every chunk of a store, and compute a sample again.
 
     Exit code 1 where something is not as it should be.
     """

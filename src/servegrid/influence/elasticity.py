@@ -85,9 +85,11 @@ def sensitivity(
     checked = load(file, **words)
     factor = read_step(step)
     everything = with_outputs(checked, [outputs] if isinstance(outputs, str) else outputs)
-    refuse_axis(everything, INPUT)
+    refuse_axis(everything, INPUT, "value", "changed")
     wanted = [inputs] if isinstance(inputs, str) else inputs
     names = chosen_inputs(narrowed(everything, at), wanted, "inputs")
+    if not names:
+        raise InputError("inputs: got none, expected one input or more")
     parameters = narrowed(_with_bottleneck(everything), at)
     dataset = _Changes(parameters, prepare(parameters), names, factor).dataset(threads).squeeze(list(at or {}))
     return dataset.assign_attrs(place_of(parameters, at or {}))
@@ -96,7 +98,7 @@ def sensitivity(
 def _with_bottleneck(parameters: Parameters) -> Parameters:
     """The same with the label of what binds, where the solver has it and all that it needs has a value."""
     sweep = parameters.sweep
-    if BOTTLENECK not in sweep.solver.equations:
+    if BOTTLENECK not in sweep.solver.equations or sweep.solver.quantity(BOTTLENECK).kind != "label":
         return parameters
     try:
         return gather(replace(sweep, outputs=(*sweep.outputs, BOTTLENECK)))
@@ -137,7 +139,9 @@ class _Changes:
         }
         memory: dict[str, np.ndarray] = {}
         for place, name in enumerate(self.names):
-            self.fill(place, name, base, result, memory, threads)
+            after = self.after(name, memory, threads)
+            for output in self.watched:
+                result[output][place] = self.compared(name, output, base[output], after.get(output))
         return self.labelled(base, result)
 
     def refuse_too_much(self) -> None:
@@ -149,69 +153,63 @@ class _Changes:
                 f"{number(physical_memory(), 'byte')}; choose fewer inputs or outputs, or a part of the grid (at)"
             )
 
-    def fill(
-        self,
-        place: int,
-        name: str,
-        base: Mapping[str, np.ndarray],
-        result: Mapping[str, np.ndarray],
-        memory: dict[str, np.ndarray],
-        threads: int | None,
-    ) -> None:
-        """Write the elasticities of one input into the results."""
-        values = self.evaluator.inputs[name]
-        other = changed(values, self.graph.inputs[name], self.step)
-        evaluator = replace(self.evaluator, inputs={**self.evaluator.inputs, name: other})
-        dependent = dependents(self.graph, name).intersection(self.watched)
-        arrays = evaluator.allocate(evaluator.whole, memory, dependent)
-        evaluator.grid(threads, arrays)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logarithm = np.log(other / values)
-        for output in self.watched:
-            before = base[output]
-            if output == FEASIBLE:
-                result[output][place] = arrays.get(output, before)
-            elif output in arrays:
-                result[output][place] = elasticity(before, arrays[output], self.along(logarithm, name, output))
-            else:
-                result[output][place] = np.where(_has_logarithm(before), 0.0, nan)
+    def changed(self, name: str) -> np.ndarray:
+        """An input's new values; NaN where there is none."""
+        return changed(self.evaluator.inputs[name], self.graph.inputs[name], self.step)
 
-    def along(self, values: np.ndarray, name: str, output: str) -> np.ndarray:
-        """Values along the axes of an input, in a shape that goes with an output's."""
+    def after(self, name: str, memory: dict[str, np.ndarray], threads: int | None) -> dict[str, np.ndarray]:
+        """The outputs that depend on an input, with it changed; as they are where it has no other value."""
+        other = self.changed(name)
+        values = np.where(np.isnan(other), self.evaluator.inputs[name], other)
+        evaluator = replace(self.evaluator, inputs={**self.evaluator.inputs, name: values})
+        dependent = dependents(self.graph, name).intersection(self.watched)
+        return evaluator.grid(threads, evaluator.allocate(evaluator.whole, memory, dependent))
+
+    def compared(self, name: str, output: str, before: np.ndarray, after: np.ndarray | None) -> np.ndarray:
+        """The elasticity of an output, or the flag after; `after` is None where it does not depend on the input."""
+        if output == FEASIBLE:
+            return before if after is None else after
+        if after is None:
+            return np.where(np.isfinite(before) & (before != 0), 0.0, nan)
+        return elasticity(before, after, self.logarithm(name, output))
+
+    def logarithm(self, name: str, output: str) -> np.ndarray:
+        """log(x after / x before) of an input, in a shape that goes with an output's."""
         axes, sizes = self.parameters.axes, self.parameters.sizes
-        return values.reshape([sizes[axis] if axis in axes[name] else 1 for axis in axes[output]])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log(self.changed(name) / self.evaluator.inputs[name])
+        return np.asarray(values.reshape([sizes[axis] if axis in axes[name] else 1 for axis in axes[output]]))
 
     def labelled(self, base: Mapping[str, np.ndarray], result: Mapping[str, np.ndarray]) -> xr.Dataset:
+        """The results with labels, beside the flags as they are before any change."""
         points = labelled(self.parameters, base)
         variables: dict[str, Any] = {}
-        for name in self.outputs:
-            attributes = {
-                "long_name": f"elasticity of {points[name].attrs['long_name']}",
-                "units": "1",
-                "step": self.step,
-            }
-            variables[name] = ((INPUT, *points[name].dims), result[name], attributes)
+        for name in self.watched:
+            attributes = {"long_name": f"elasticity of {points[name].attrs['long_name']}", "units": "1"}
+            told = {**attributes, "step": self.step}
+            if name == FEASIBLE:
+                told = {"long_name": f"{points[name].attrs['long_name']}, with the input changed"}
+            new = FEASIBLE_AFTER if name == FEASIBLE else name
+            variables[new] = ((INPUT, *points[name].dims), result[name], told)
         variables |= {name: points[name] for name in base if name not in self.outputs}
-        if FEASIBLE in base:
-            told = {"long_name": "whether at least one request fits with the input changed"}
-            variables[FEASIBLE_AFTER] = ((INPUT, *points[FEASIBLE].dims), result[FEASIBLE], told)
-        coordinates = {name: coordinate for name, coordinate in points.coords.items() if name not in variables}
         attributes = {key: value for key, value in points.attrs.items() if key != "fingerprint"}
-        dataset = xr.Dataset(variables, {**coordinates, INPUT: list(self.names)}, {**attributes, "step": self.step})
-        dataset[INPUT].attrs["long_name"] = "input that is changed"
-        return dataset.assign_coords(self.values())
+        dataset = xr.Dataset(variables, points.coords, {**attributes, "step": self.step})
+        return dataset.assign_coords(self.coordinates())
 
-    def values(self) -> dict[str, Any]:
-        """The value of each input before and after."""
-        before = [self.parameters.inputs[name] for name in self.names]
-        after = [
-            changed(value, self.graph.inputs[name], self.step) for name, value in zip(self.names, before, strict=True)
-        ]
-        told = {"value": (before, "value of the input"), "changed": (after, "value that the input is changed to")}
+    def coordinates(self) -> dict[str, Any]:
+        """The inputs, with their values before and after."""
+        before = [self.evaluator.inputs[name] for name in self.names]
+        after = [self.changed(name) for name in self.names]
         return {
-            key: (INPUT, [array.item() if array.size == 1 else nan for array in arrays], {"long_name": meaning})
-            for key, (arrays, meaning) in told.items()
+            INPUT: (INPUT, list(self.names), {"long_name": "input that is changed"}),
+            "value": (INPUT, _singles(before), {"long_name": "value of the input"}),
+            "changed": (INPUT, _singles(after), {"long_name": "value that the input is changed to"}),
         }
+
+
+def _singles(arrays: Sequence[np.ndarray]) -> list[float]:
+    """Those that are one number; NaN for the others, which vary over the grid."""
+    return [array.item() if array.size == 1 else nan for array in arrays]
 
 
 def dependents(graph: Graph, name: str) -> frozenset[str]:
@@ -229,7 +227,3 @@ def elasticity(before: np.ndarray, after: np.ndarray, logarithm: np.ndarray) -> 
         ratio = np.asarray(after / before)
         ratio[~(np.isfinite(ratio) & (ratio > 0))] = nan
         return np.asarray(np.log(ratio) / logarithm)
-
-
-def _has_logarithm(values: np.ndarray) -> np.ndarray:
-    return np.asarray(np.isfinite(values) & (values != 0))
