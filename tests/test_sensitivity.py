@@ -185,6 +185,19 @@ def test_a_grid_is_its_points(small: dict[str, Any]) -> None:
         assert part.attrs["at"] == ", ".join(f"{axis}={label}" for axis, label in chosen.items())
 
 
+def test_a_place_is_told_as_people_write_it() -> None:
+    axes = {"hbm_capacity": ["80 GiB", "96 GiB"], "efficiency": [0.5], "seq_len": [8192, 9000]}
+    values = {name: value for name, value in POINT.items() if name != "seq_len"}
+    at = {"hbm_capacity": "80 GiB", "seq_len": 8192, "efficiency": "50 %"}
+    found = sg.sensitivity(axes=axes, values=values, outputs=["throughput", "ttft"], inputs=["seq_len"], at=at)
+    assert found.attrs["at"] == "hbm_capacity=80 GiB, seq_len=8192, efficiency=0.5"
+    assert found.ttft.dims == ("input",)
+    sites = {"efficiency": {"site": {1: 0.5, 2: 0.4}}}
+    own = sg.sensitivity(axes={"site": [1, 2]}, values={**POINT, **sites}, outputs="ttft", at={"site": 2})
+    assert own.attrs["at"] == "site=2"
+    assert own.value.sel(input="efficiency").item() == 0.4
+
+
 # What does not exist.
 
 

@@ -13,6 +13,7 @@ from servegrid.facts import LABELS
 from servegrid.graph import Graph
 from servegrid.parameters import Parameters, gather
 from servegrid.quantity import COMPUTED
+from servegrid.show import number
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.written import read_number
 
@@ -50,8 +51,16 @@ def narrowed(parameters: Parameters, at: Mapping[str, Any] | None) -> Parameters
 
 def place_of(parameters: Parameters, axes: Iterable[str]) -> dict[str, str]:
     """The attribute that says at which label of these axes the parameters are."""
-    labels = [f"{axis}={parameters.sweep.axes[axis][0]}" for axis in axes]
+    labels = [f"{axis}={_written(parameters.sweep, axis)}" for axis in axes]
     return {"at": ", ".join(labels)} if labels else {}
+
+
+def _written(sweep: Sweep, axis: str) -> str:
+    """The one label of an axis as people write it: 80 GiB, 8192, h100-sxm."""
+    label = sweep.axes[axis][0].item()
+    if not isinstance(label, float):
+        return f"{label}"
+    return number(label, sweep.solver.quantity(axis).unit if axis in sweep.solver.names else "1")
 
 
 def _position(sweep: Sweep, axis: str, label: Any) -> int:
