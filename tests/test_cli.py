@@ -83,7 +83,7 @@ def fields(text: str, name: str) -> dict[str, str]:
 # Help.
 
 COMMANDS = (
-    "run", "verify", "compare", "plan", "explain", "solve", "catalog", "plot",
+    "run", "verify", "compare", "plan", "explain", "solve", "catalog", "plot", "sensitivity",
     "best", "top", "pareto", "count", "histogram", "quantile",
 )  # fmt: skip
 

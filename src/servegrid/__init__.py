@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         TransformerWorkload,
     )
     from servegrid.errors import InputError, MachineError
+    from servegrid.influence.elasticity import sensitivity
+    from servegrid.influence.sobol import sobol
+    from servegrid.influence.tornado import tornado
     from servegrid.quantity import Bounds, Quantity
     from servegrid.questions import best, count, histogram, open_dataset, pareto, quantile, top
     from servegrid.solvers import CONTINUOUS_BATCHING, Solver
@@ -36,6 +39,9 @@ _HOMES = {
     "TransformerWorkload": "continuous_batching",
     "InputError": "errors",
     "MachineError": "errors",
+    "sensitivity": "influence.elasticity",
+    "sobol": "influence.sobol",
+    "tornado": "influence.tornado",
     "Bounds": "quantity",
     "Quantity": "quantity",
     "CONTINUOUS_BATCHING": "solvers",
@@ -74,8 +80,11 @@ __all__ = [
     "plot",
     "quantile",
     "run",
+    "sensitivity",
+    "sobol",
     "sweep",
     "top",
+    "tornado",
     "verify",
 ]
 

@@ -84,6 +84,8 @@ class Rows:
         """A value as people read it."""
         if isinstance(value, str):
             return value
+        if "flag_meanings" in self.dataset[name].attrs:
+            return str(self.dataset[name].attrs["flag_meanings"].split()[value].replace("_", " "))
         unit = self.unit(name)
         if isinstance(value, float) and isnan(value):
             return "-"

@@ -107,6 +107,7 @@ class Inquiry:
         self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str
     ) -> xr.Dataset:
         """How many points lie in each bin of a quantity, in each group."""
+        self.question.check_number(of, "of")
         edges = self._edges(of, bins, span, spacing)
         asked, [(counts,)] = self.look([(VALUE,)], {VALUE: self.question.counting(of)}, Bins(tuple(edges)))
         array = over_groups(self.question, asked, (VALUE,), counts * asked.repeated((VALUE,))).rename(dim_0="bin")
@@ -154,6 +155,7 @@ class Inquiry:
         levels = np.array(q, float)
         if levels.ndim != 1 or not len(levels) or not ((levels >= 0) & (levels <= 1)).all():
             raise InputError(f"q: got {shown(q)}, expected one number from 0 to 1, or several")
+        self.question.check_number(of, "of")
         asked, values = self._selected(of, levels)
         if np.isnan(values).all():
             raise nothing_found(self, of)

@@ -22,6 +22,7 @@ SCORE = "asked_score"  # how good a point is, higher is better; -inf where it do
 VALUE = "asked_value"  # a quantity where the point counts, NaN elsewhere
 MET = "asked_met"  # whether the point counts
 CONDITION = "asked_condition"
+_NO_NUMBERS: Mapping[str, str] = {"bool": "flag", "label": "label"}
 
 
 @dataclass(frozen=True)
@@ -124,11 +125,15 @@ class Question:
 
     @cached_property
     def _checked_objectives(self) -> None:
-        names = tuple(objective.name for objective in self.objectives)
-        graph = self.source.numbers(names, self.conditional).graph if names else None
         for objective in self.objectives:
-            if graph is not None and graph.quantity(objective.name).kind == "bool":
-                raise InputError(f"{objective.direction}: got {shown(objective.text)}, a flag, expected a number")
+            self.check_number(objective.text, objective.direction)
+
+    def check_number(self, text: str, where: str) -> None:
+        """Raise InputError, which names `where`, unless the expression is a number that the source can give."""
+        known = {VALUE: Expression(expression.parse(text, where), text, where)}
+        kind = self.source.numbers([VALUE], known).graph.quantity(VALUE).kind
+        if kind in _NO_NUMBERS:
+            raise InputError(f"{where}: got {shown(text)}, a {_NO_NUMBERS[kind]}, expected a number")
 
     def counting(self, value: str) -> str:
         """The text of an expression that is `value` where a point counts, and NaN elsewhere."""

@@ -20,6 +20,7 @@ from servegrid import expression
 from servegrid.blocks import Blocks, Region, Variable, block_sizes
 from servegrid.errors import InputError, nearest
 from servegrid.graph import Expression, Graph, build
+from servegrid.kernel import input_dtype
 from servegrid.parameters import FEASIBLE, Parameters, gather
 from servegrid.quantity import Kind, Quantity
 from servegrid.solvers import SOLVERS, Solver
@@ -48,7 +49,7 @@ class Numbers(Protocol):
         """The axes of each input."""
 
     def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
-        """A region of each input along these axes, C-contiguous: double precision, or flags."""
+        """A region of each input along these axes, C-contiguous, in the types of a kernel."""
 
     def at(self, places: Places) -> dict[str, np.ndarray]:
         """Each input at some points, one array of that length for each, in its own type."""
@@ -154,8 +155,9 @@ class Swept:
         return _Inputs(replace(parameters.graph, outputs=tuple(outputs)), parameters.axes, parameters.inputs)
 
     def _gathered(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Parameters:
-        wanted, known = tuple(dict.fromkeys(outputs)), {**self.sweep.expressions, **expressions}
-        return gather(replace(self.sweep, outputs=wanted, expressions=known))
+        _ = self.parameters  # what is wrong with the sweep itself is said with the name of its file
+        known = {**self.sweep.expressions, **expressions}
+        return gather(replace(self.sweep, outputs=tuple(dict.fromkeys(outputs)), expressions=known, where=""))
 
     def blocks(self, numbers: Numbers, shares: int) -> Blocks:
         """Blocks of many points: nothing of them is kept."""
@@ -300,7 +302,11 @@ def _quantity(name: str, variable: xr.Variable) -> Quantity:
         parse_unit(unit)
     except UnitError:
         unit = "1"
-    return Quantity(name, unit, str(variable.attrs.get("long_name", name)), _KINDS[variable.dtype.kind])
+    long_name, labels = (
+        str(variable.attrs.get("long_name", name)),
+        tuple(variable.attrs.get("flag_meanings", "").split()),
+    )
+    return Quantity(name, unit, long_name, "label" if labels else _KINDS[variable.dtype.kind], labels=labels)
 
 
 def _chunks(variables: Iterable[xr.Variable]) -> dict[str, int]:
@@ -326,9 +332,9 @@ class _Variables:
     def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
         parts = [v.isel({axis: region[axis] for axis in self.dims[name]}).data for name, v in self.variables.items()]
         found = {}
-        for (name, variable), values in zip(self.variables.items(), _computed(parts), strict=True):
-            kind = np.bool_ if variable.dtype.kind == "b" else np.float64
-            found[name] = _ordered(np.asarray(values, kind), self.dims[name], axes[name])
+        for name, values in zip(self.variables, _computed(parts), strict=True):
+            typed = np.asarray(values, input_dtype(self.graph.quantity(name).kind))
+            found[name] = _ordered(typed, self.dims[name], axes[name])
         return found
 
     def at(self, places: Places) -> dict[str, np.ndarray]:
