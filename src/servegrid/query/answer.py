@@ -93,7 +93,8 @@ def _nothing(dtype: np.dtype[Any]) -> Any:
 
 def attributes(question: Question, what: str = "") -> dict[str, str]:
     """What was asked, and of what."""
-    return {"question": question.title(what), **question.source.attributes}
+    per = {"per": ", ".join(question.per)} if question.per else {}
+    return {"question": question.title(what), **per, **question.source.attributes}
 
 
 def over_groups(question: Question, asked: Asked, look: Sequence[str], values: np.ndarray) -> xr.DataArray:

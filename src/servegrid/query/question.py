@@ -150,7 +150,7 @@ class Question:
 
 
 def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given or ())
+    texts = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     for text in texts:
         if not isinstance(text, str):
             raise InputError(f"{where}: got {shown(text)}, expected a quantity or an expression, as text")
@@ -158,7 +158,7 @@ def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
 
 
 def _axes(source: Source, per: str | Sequence[str]) -> tuple[str, ...]:
-    names = [per] if isinstance(per, str) else list(per)
+    names = _texts(per, "per")
     axes = [str(axis) for axis in source.labels.dims]
     for name in names:
         if name not in axes:

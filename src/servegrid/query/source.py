@@ -267,11 +267,12 @@ class Stored:
     def numbers(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Numbers:
         """The question's own expressions, from what is stored."""
         needed = {need: asked.where for asked in expressions.values() for need in expression.names(asked.tree)}
+        known = list(dict.fromkeys([*self.outputs, *self.quantities]))
         for name, where in {**dict.fromkeys(outputs, "outputs"), **needed}.items():
             if name not in self.quantities and name not in expressions:
                 raise InputError(
-                    f"{where}: {name!r} is not stored{nearest(name, self.quantities)}, "
-                    f"expected one of {', '.join(self.quantities)}; ask the sweep itself for more"
+                    f"{where}: {name!r} is not stored{nearest(name, known)}, expected one of {', '.join(known)}; "
+                    "ask the sweep itself for more"
                 )
         store = Solver("store", "a stored dataset", {}, (), inputs=self.quantities)
         graph = build(store, outputs, (), expressions)
