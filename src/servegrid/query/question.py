@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from servegrid import expression
 from servegrid.errors import InputError, nearest, shown
@@ -150,7 +150,7 @@ class Question:
 
 
 def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
-    texts = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+    texts: list[Any] = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     for text in texts:
         if not isinstance(text, str):
             raise InputError(f"{where}: got {shown(text)}, expected a quantity or an expression, as text")
