@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,15 @@ def test_an_unfinished_store_is_refused(folder: Path) -> None:
     ds = sg.open_dataset(folder / "gpus.zarr").assign_attrs({STATUS: UNFINISHED})
     said = refused("best", ds, maximize="throughput")
     assert said == "the store is unfinished: run its sweep once more, then ask"
+
+
+def test_a_damaged_store_is_said_to_be_one(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder / "gpus.zarr", tmp_path / "gpus.zarr"))
+    chunk = next(path for path in sorted((copy / "throughput" / "c").rglob("*")) if path.is_file())
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:20] + bytes([content[20] ^ 1]) + content[21:])
+    with pytest.raises(sg.MachineError, match="'servegrid verify' tells what is damaged"):
+        sg.best(copy, maximize="throughput")
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dask.base import compute
 
 from servegrid import expression
 from servegrid.blocks import Blocks, Region, Variable, block_sizes
-from servegrid.errors import InputError, nearest
+from servegrid.errors import InputError, MachineError, nearest
 from servegrid.graph import Expression, Graph, build
 from servegrid.kernel import input_dtype
 from servegrid.parameters import FEASIBLE, Parameters, gather
@@ -350,5 +350,12 @@ class _Variables:
 
 def _computed(arrays: Sequence[Any]) -> tuple[Any, ...]:
     """The arrays, together, in this thread: what they share is computed once, and the crew has the other threads."""
-    found: tuple[Any, ...] = compute(*arrays, scheduler="synchronous")
+    try:
+        found: tuple[Any, ...] = compute(*arrays, scheduler="synchronous")
+    except (OSError, InputError, MachineError):
+        raise
+    except Exception as error:  # whatever a decoder makes of wrong bytes; the checksum first
+        raise MachineError(
+            f"the dataset could not be read ({error}); for a store 'servegrid verify' tells what is damaged"
+        ) from error
     return found
