@@ -252,7 +252,7 @@ def test_what_is_not_stored_is_named(folder: Path) -> None:
 def test_an_unfinished_store_is_refused(folder: Path) -> None:
     ds = sg.open_dataset(folder / "gpus.zarr").assign_attrs({STATUS: UNFINISHED})
     said = refused("best", ds, maximize="throughput")
-    assert said == "the store is unfinished: run its sweep once more, then ask"
+    assert said == "the store is unfinished: run its sweep again, then ask"
 
 
 def test_a_damaged_store_is_said_to_be_one(folder: Path, tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_damaged_store_is_said_to_be_one(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
-    assert refused("count", tmp_path) == f"{tmp_path}: is no store, expected the folder or URL of one"
+    assert refused("count", tmp_path) == f"{tmp_path}: is no store that a run wrote, expected one, or a sweep file"
 
 
 # The command line.

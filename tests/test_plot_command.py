@@ -132,7 +132,7 @@ def test_an_unfinished_store_is_refused(folder: Path) -> None:
     content["attributes"][STATUS] = UNFINISHED
     root.write_text(json.dumps(content))
     assert refusal("gpus.zarr", *HEATMAP[1:], *AT, *OUT) == (
-        "gpus.zarr: the store is unfinished, expected a finished one: run its sweep again"
+        "gpus.zarr: the store is unfinished: run its sweep again, then ask"
     )
     assert not (folder / "x.png").exists()
 
@@ -171,9 +171,9 @@ def test_an_unfinished_store_is_refused(folder: Path) -> None:
             ["gpus.yaml", "--of", "itl", "--x", "models", *OUT],
             "x: 'models' is not an axis of itl (did you mean",
         ),
-        (["nowhere.zarr", *HEATMAP[1:], *OUT], "nowhere.zarr: got no store, expected a sweep file (.yaml) or a store "),
+        (["nowhere.zarr", *HEATMAP[1:], *OUT], "nowhere.zarr: there is no such file"),
         (["nowhere.yaml", *HEATMAP[1:], *OUT], "nowhere.yaml"),
-        ([".", *HEATMAP[1:], *OUT], ".: got no store, expected a sweep file (.yaml) or a store that a run wrote"),
+        ([".", *HEATMAP[1:], *OUT], ".: is no store that a run wrote, expected one, or a sweep file"),
         (["nowhere://x.zarr", *HEATMAP[1:], *OUT], "nowhere://x.zarr: "),
     ],
 )

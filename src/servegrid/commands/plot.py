@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +15,6 @@ from servegrid.errors import InputError, nearest
 if TYPE_CHECKING:
     import xarray as xr
 
-SWEEP_SUFFIXES = (".yaml", ".yml")
 MOST_LABELS = 16  # that a message lists
 
 
@@ -135,21 +133,10 @@ def _check(kind: str, given: Mapping[str, Any]) -> None:
 
 def _opened(source: str) -> xr.Dataset:
     """The results of a sweep file, or those in a store."""
-    if Path(source).suffix.lower() in SWEEP_SUFFIXES or Path(source).is_file():
-        from servegrid.api import sweep
+    from servegrid.api import sweep
+    from servegrid.questions import is_store, open_dataset
 
-        return sweep(source)
-    from servegrid.store import STATUS, open_store
-
-    try:
-        ds = open_store(source)
-    except (FileNotFoundError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{source}: got no store, expected a sweep file (.yaml) or a store that a run wrote") from None
-    if STATUS in ds.attrs:
-        raise InputError(f"{source}: the store is {ds.attrs[STATUS]}, expected a finished one: run its sweep again")
-    return ds
+    return open_dataset(source) if is_store(source) else sweep(source)
 
 
 def _selected(ds: xr.Dataset, at: Sequence[str]) -> xr.Dataset:
