@@ -228,6 +228,8 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("top", {"maximize": "itl", "k": 0}, "k: got 0, expected a whole number, 1 to 100,000"),
     ("top", {"maximize": "itl", "k": 2.5}, "k: got 2.5, expected a whole number"),
     ("histogram", {"of": "itl", "bins": 0}, "bins: got 0, expected 1 to 100,000"),
+    ("histogram", {"of": "itl", "bins": "many"}, "bins: got 'many', expected numbers"),
+    ("quantile", {"of": "itl", "q": ["x"]}, "q: got a list, expected numbers"),
     ("histogram", {"of": "itl", "bins": [1, 1]}, "bins: expected a number of bins, or two or more edges that rise"),
     ("histogram", {"of": "itl", "span": (2, 1)}, "range: got 2 to 1, expected two finite numbers that rise"),
     ("histogram", {"of": "itl", "span": (0, 1), "spacing": "log"}, "spacing: got log for values from 0"),
