@@ -13,11 +13,12 @@ import xarray as xr
 from servegrid.crews import crew
 from servegrid.evaluate import prepare
 from servegrid.explanation import Explanation
+from servegrid.job import Progress
 from servegrid.missing import Part
 from servegrid.parameters import gather
 from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import labelled, lazy
-from servegrid.runner import Progress, store_sweep
+from servegrid.runner import store_sweep
 from servegrid.solvers import Solver
 from servegrid.store import open_store
 from servegrid.sweepfile import Sweep, make_sweep, read_sweep
@@ -138,7 +139,7 @@ def run(
     overwrite
         Throw a store of another sweep away.
     progress
-        Is told how it gets on; see `servegrid.runner.Progress`.
+        Is told how it gets on; see `servegrid.job.Progress`.
 
     Raises
     ------

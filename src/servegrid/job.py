@@ -110,3 +110,13 @@ class Crew(Protocol):
 
     def do(self, work: Work[Result_co], tasks: Iterable[Task]) -> Iterator[Result_co]:
         """Do all tasks, few of them at a time; results come in any order."""
+
+
+class Progress(Protocol):
+    """Is told how work gets on."""
+
+    def start(self, points: int, done: int) -> None:
+        """So many points are to be done; so many of them were done before."""
+
+    def __call__(self, points: int) -> None:
+        """So many more points are finished."""

@@ -20,7 +20,7 @@ outputs
 threads, workers, scheduler, cluster
     Who does the work, as for `servegrid.run`.
 progress
-    Is told how it gets on; see `servegrid.query.work.Progress`.
+    Is told how it gets on; see `servegrid.job.Progress`.
 
 Of points that are equally good, the first in the grid is taken, in the order of the axes and of their labels. Answers
 do not depend on how the work is shared. InputError, in one sentence, for words that make no sense, and where no point
@@ -39,11 +39,11 @@ import xarray as xr
 from servegrid.api import load
 from servegrid.crews import crew
 from servegrid.errors import InputError
+from servegrid.job import Progress
 from servegrid.place import place_of
 from servegrid.query.ask import Inquiry
 from servegrid.query.question import Question
 from servegrid.query.source import Source, Stored, Swept
-from servegrid.query.work import Progress
 from servegrid.store import ROOT, STATUS, open_store
 from servegrid.sweepfile import Sweep
 

@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from signal import SIGINT
 from time import monotonic, perf_counter, sleep
-from typing import Protocol
 
 from servegrid.errors import CrewError, InputError, MachineError, Stopped
 from servegrid.growth import differences, grown_by, in_stored_order, refusal, stored_sweep
-from servegrid.job import Crew, Job, check_reach
+from servegrid.job import Crew, Job, Progress, check_reach
 from servegrid.missing import Missing, Part
 from servegrid.parameters import gather
 from servegrid.place import BusyError, Place, place_of
@@ -27,16 +26,6 @@ from servegrid.threads import Threads
 
 MOST_COMPRESSION = 20  # times smaller than the numbers; 4 to 6 is usual
 PATIENCE = 60  # [s] that a part waits for the others to make the store
-
-
-class Progress(Protocol):
-    """Is told how a run gets on."""
-
-    def start(self, points: int, done: int) -> None:
-        """So many points are in the sweep; so many of them are stored already."""
-
-    def __call__(self, points: int) -> None:
-        """So many more points are finished."""
 
 
 @dataclass(frozen=True)

@@ -297,5 +297,5 @@ def open_store(place: str | Path | Place, as_dask: bool = True) -> xr.Dataset:
     with warnings.catch_warnings(), place.reached():
         _accept_unspecified()
         path = place.path if isinstance(place, Folder) else str(place)
-        dataset: xr.Dataset = xr.open_zarr(path, chunks="auto" if as_dask else None)
+        dataset: xr.Dataset = xr.open_zarr(path, chunks={} if as_dask else None)
         return dataset

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from servegrid.errors import CrewError, MachineError, Stopped
+from servegrid.job import Progress
 from servegrid.parameters import FEASIBLE, describe
 from servegrid.planning import Plan
 from servegrid.query.answer import POINT, by_group, leading, over_groups, with_labels
@@ -22,7 +23,7 @@ from servegrid.query.ask import Inquiry
 from servegrid.query.question import Asked, Question
 from servegrid.query.reduce import Count, Leaders, Reducer
 from servegrid.query.source import Swept
-from servegrid.runner import Progress, Report
+from servegrid.runner import Report
 from servegrid.sweepfile import SELECTED
 
 MOST_LABELS = 64  # of an axis for each of whose labels the best point is shown

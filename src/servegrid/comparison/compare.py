@@ -14,8 +14,7 @@ from servegrid.comparison.changes import AxisChange, Comparison
 from servegrid.comparison.difference import Difference
 from servegrid.comparison.provenance import Origin, origin_of
 from servegrid.errors import InputError, MachineError, shown
-from servegrid.job import Memory, Task
-from servegrid.runner import Progress
+from servegrid.job import Memory, Progress, Task
 from servegrid.threads import Threads
 
 MOST_NAMED = 6  # variables in a message
@@ -42,7 +41,7 @@ def compare(
     threads
         Threads that read [1]; one for each core without it.
     progress
-        Is told how it gets on; see `servegrid.runner.Progress`.
+        Is told how it gets on; see `servegrid.job.Progress`.
 
     Returns
     -------

@@ -10,14 +10,14 @@ import numpy as np
 import xarray as xr
 
 from servegrid.errors import InputError, shown
-from servegrid.job import Crew
+from servegrid.job import Crew, Progress
 from servegrid.parameters import FEASIBLE
 from servegrid.query.answer import attributes, by_group, leading, over_groups, places_of, points_dataset
 from servegrid.query.empty import nothing_found
 from servegrid.query.front import Front
 from servegrid.query.question import MET, VALUE, Asked, Question
 from servegrid.query.reduce import Bins, Count, Digits, Found, Leaders, Reducer
-from servegrid.query.work import SHARES, Progress, look_through
+from servegrid.query.work import SHARES, look_through
 from servegrid.units import udunits
 
 MOST_RANKS = 100_000

@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Protocol
 
 import numpy as np
 
 from servegrid.blocks import Blocks, Region, Variable, owns, region_sizes
 from servegrid.evaluate import Evaluator, Tiles
-from servegrid.job import Crew, Memory, Task
+from servegrid.job import Crew, Memory, Progress, Task
 from servegrid.kernel import compile_program
 from servegrid.query.question import Asked
 from servegrid.query.reduce import Found, Reducer
 
 SHARES = 8  # blocks for each thread, where they are not too small: whoever is faster does more
-
-
-class Progress(Protocol):
-    """Is told how a question gets on."""
-
-    def start(self, points: int, done: int) -> None:
-        """So many points are to be looked at."""
-
-    def __call__(self, points: int) -> None:
-        """So many more are done."""
 
 
 @dataclass(frozen=True)
