@@ -125,7 +125,7 @@ def _finish(ax: Axes, ends: xr.DataArray, baseline: str) -> None:
     names = [str(name).replace("_", " ") for name in ends[INPUT].values]
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0)
-    ax.margins(x=0.14)
+    ax.margins(x=0.2)  # room for the values at the ends
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x", alpha=0.25)
     legend_beside(ax, baseline)
