@@ -482,6 +482,9 @@ def test_a_tornado_of_an_analysis_says_units_as_people_write_them() -> None:
     figure = plot.tornado(sg.tornado("sweeps/quickstart.yaml", output="throughput", at=point))
     assert {"2.68 TB/s", "4.02 TB/s", "64 GiB", "96 GiB", "1,638", "2,458"} <= set(words_of(figure))
     assert not overlaps(figure)
+    figure = plot.tornado(sg.tornado("sweeps/quickstart.yaml", output="cost_per_million_tokens", at=point))
+    assert "3.192 USD/h" in words_of(figure)  # as long as values are
+    assert not overlaps(figure)
 
 
 def test_a_tornado_refuses_in_a_sentence(table: xr.Dataset) -> None:
