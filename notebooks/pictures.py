@@ -20,7 +20,7 @@ PICTURES = FOLDER / "pictures"
 NOTEBOOKS = tuple(sorted(FOLDER.glob("*.ipynb")))
 TAG = "picture-"
 PATIENCE = 300  # seconds for one cell: on an idle machine the slowest takes five
-COLORS = 64  # of a picture: a third of the bytes, and nothing to be seen of it
+COLORS = 256  # of a picture: half of the bytes, and nothing to be seen of it (64 leave bands in a heat map)
 
 
 def run(path: Path) -> NotebookNode:
