@@ -115,7 +115,7 @@ class Case:
 
 
 def run(case: Case, folder: Path) -> object:
-    """`servegrid run`, all of it: the score by which its summary ranks, the summary, metadata, lock, last look."""
+    """`servegrid run` but for its summary: planning, metadata, lock, results, last look."""
     return store_sweep(case.sweep, folder, MEMORY, case.hands.crew)
 
 
@@ -123,7 +123,7 @@ def run(case: Case, folder: Path) -> object:
 
 
 def evaluate(case: Case, folder: Path) -> int:
-    """The outputs of every block in memory that is used again and again: no score, no summary, nothing kept."""
+    """The outputs of every block in memory that is used again and again: nothing is kept."""
     return case.hands.each(drop, len(case.plan.blocks), case.plan.evaluator, case.plan.blocks)
 
 

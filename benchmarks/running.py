@@ -79,7 +79,7 @@ def cut(sweep: Sweep, hands: Hands, chunks: int) -> Iterator[Case]:
     """
     bounds = planning.SMALLEST_REGION, planning.LARGEST_REGION
     plan = make_plan(sweep)
-    total = total_bytes(plan.scorer.outputs.values(), plan.parameters.sizes)
+    total = total_bytes(plan.evaluator.outputs.values(), plan.parameters.sizes)
     planning.SMALLEST_REGION = planning.LARGEST_REGION = total // max(1, round(chunks / len(plan.evaluator.outputs)))
     try:
         yield Case(make_plan(sweep, MEMORY, hands.crew), hands)

@@ -29,7 +29,7 @@ from servegrid.store import Store
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
 PATIENCE = 100  # [s] for anything that takes a few on a machine without other work
-BLOCK_BYTES = 250  # of results
+BLOCK_BYTES = 160  # of results
 BLOCKS = 18  # into which that cuts the sweep: one for each model, device and precision
 SWEEP = """\
 name: crews
@@ -138,7 +138,7 @@ def watching(how: Watch) -> str:
 
 def python_path() -> dict[str, str]:
     """The environment of a process that knows this module."""
-    return {**os.environ, "PYTHONPATH": str(HERE)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 @contextmanager
@@ -343,6 +343,6 @@ def install_slurm(folder: Path, patch: pytest.MonkeyPatch) -> Slurm:
         (programs / name).write_text(f"#!{sys.executable}\n{text}")
         (programs / name).chmod(0o755)
     patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    patch.setenv("PYTHONPATH", str(HERE))
+    patch.setenv("PYTHONPATH", python_path()["PYTHONPATH"])
     patch.setenv("FAKE_SLURM", str(jobs))
     return Slurm(jobs)

@@ -19,7 +19,7 @@ SWEEP: dict[str, Any] = {
     },
     "outputs": ["itl", "feasible", "kv_bytes_per_request"],
 }
-BLOCK_BYTES = 100  # of results: a block is one batch limit, one precision and all page sizes
+BLOCK_BYTES = 60  # of results: a block is one batch limit, one precision and all page sizes
 BLOCKS = 3 * 2
 CHUNKS = 6 + 6 + 2
 DOCUMENTS = 14  # everything else in the store: metadata, labels, facts

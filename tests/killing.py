@@ -49,7 +49,7 @@ SWEEP: dict[str, Any] = {
     "values": {"model": "llama-3.1-70b", "precision": "int8"},
     "outputs": ["itl", "ttft", "feasible"],
 }
-BLOCK_BYTES = 50
+BLOCK_BYTES = 30  # two page sizes of each output, not three
 THREADS = 2
 PATIENCE = 120  # [s] without a word from a run, after which it is believed to hang
 WRITES = ("write", "fsync", "replace", "replaced")  # a file's life: half written, written, on the disk, named

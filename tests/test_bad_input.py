@@ -531,6 +531,11 @@ def test_a_bad_value(values: str, message: str, here: Path) -> None:
             GOOD + "derive: {class: itl}\n",
             "derive.class: 'class' cannot be the name of a quantity, expected a word such as tokens_per_dollar",
         ),
+        (
+            GOOD + "derive: {asked_score_1: itl}\n",
+            "derive.asked_score_1: 'asked_score_1' cannot be the name of a quantity, expected a word such as "
+            "tokens_per_dollar",
+        ),
         (GOOD + "derive: {feasible: itl * 2}\n", "derive.feasible: got 'itl * 2', expected true or false"),
         (GOOD + "where: tttft < 1\n", f"where: unknown quantity 'tttft' (did you mean ttft?), {QUANTITY}"),
         (GOOD + "where: ttft\n", "where: got 'ttft', expected a comparison such as 'ttft <= 0.5'"),

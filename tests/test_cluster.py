@@ -232,7 +232,7 @@ def test_few_tasks_are_in_flight_however_many_there_are(processes: Cluster) -> N
             handed_out[0] += 1
             in_flight.append(handed_out[0] - len(done))
             remembered.append(len(processes.client.futures))
-            yield Task(block, (), False)
+            yield Task(block, ())
 
     for block in processes.do(Trivial(), tasks()):
         done.append(block)
@@ -267,7 +267,7 @@ def test_workers_take_the_kernel_from_the_cache(processes: Cluster) -> None:
     axes = {"seq_len": [1, 2, 3], "efficiency": [0.5]}
     sweep = load(axes=axes, values={"model": "llama-3.1-8b", "hardware": "l4", "precision": "fp16"}, outputs=["ttft"])
     compilation = Compilation(prepare(gather(sweep)))
-    found = set(processes.do(compilation, (Task(block, (), False) for block in range(40))))
+    found = set(processes.do(compilation, (Task(block, ()) for block in range(40))))
     assert len({worker for worker, _, _ in found}) == 2
     assert {(hits, misses) for _, hits, misses in found} == {(1, 0)}
 

@@ -118,6 +118,17 @@ def test_any_part_of_a_grid_has_the_same_bits(grid: dict[str, Any], reference: x
     xr.testing.assert_equal(part, reference.sel({name: part[name] for name in axes}))
 
 
+def test_points_have_the_bits_of_the_grid(evaluator: Evaluator, reference: xr.Dataset) -> None:
+    dice = np.random.default_rng(1)
+    places = {axis: dice.integers(0, size, 20) for axis, size in evaluator.sizes.items()}
+    found = evaluator.points(places)
+    at = {axis: xr.DataArray(positions, dims="point") for axis, positions in places.items()}
+    for name in evaluator.outputs:
+        assert found[name].dtype == reference[name].dtype
+        values = reference[name].isel({axis: at[str(axis)] for axis in reference[name].dims}).values
+        assert found[name].tobytes() == np.broadcast_to(values, 20).tobytes(), name
+
+
 @LEAN
 @given(tile_bytes=st.integers(0, 100_000), threads=st.integers(1, 3))
 def test_a_stream_gives_every_number_once(

@@ -6,8 +6,7 @@ from collections import Counter
 from itertools import chain
 from math import prod
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,17 +15,13 @@ from hypothesis import strategies as st
 
 from servegrid.blocks import Blocks, Variable, owns, region_sizes
 from servegrid.errors import InputError
-from servegrid.evaluate import Evaluator
 from servegrid.job import Task
 from servegrid.missing import Missing, Part
 from servegrid.place import Folder
 from servegrid.store import Store, chunk_key
-from servegrid.summary import FLAGS, Finder
-from servegrid.sweepfile import SCORE
 
 AXES = ("a", "b", "c")
-OBJECTIVE = "itl"
-NAMES = (OBJECTIVE, *FLAGS, "ttft", "kv_fragmentation")
+NAMES = ("itl", "feasible", "selected", "ttft", "kv_fragmentation")
 NOWHERE = Path("/nonexistent/o.zarr")
 
 
@@ -39,7 +34,7 @@ def grids(draw: st.DrawFn) -> Blocks:
 
 @st.composite
 def states(draw: st.DrawFn) -> Missing:
-    """A store of which anything may be there: variables along some axes, with or without an objective and flags."""
+    """A store of which anything may be there: variables along some axes."""
     blocks = draw(grids())
     subsets = st.sets(st.sampled_from(list(blocks.sizes) or [""])).map(
         lambda chosen: tuple(axis for axis in blocks.sizes if axis in chosen)
@@ -53,23 +48,12 @@ def states(draw: st.DrawFn) -> Missing:
         )
         for name, grid in ((name, store.grid(name)) for name in names)
     }
-    return Missing(store, finder_of(variables, blocks), present)
-
-
-def finder_of(variables: dict[str, Variable], blocks: Blocks) -> Finder:
-    """One that ranks by the objective, where there is one; the score has the axes of all that it is made of."""
-    outputs = dict(variables)
-    judged = [variables[name] for name in (OBJECTIVE, *FLAGS) if name in variables]
-    objective = OBJECTIVE if OBJECTIVE in variables else None
-    if objective is not None:
-        axes = tuple(axis for axis in blocks.sizes if any(axis in variable.axes for variable in judged))
-        outputs[SCORE] = Variable(axes, 8)
-    return Finder(cast(Evaluator, SimpleNamespace(outputs=outputs, sizes=blocks.sizes)), objective)
+    return Missing(store, present)
 
 
 def shared(state: Missing, of: int) -> list[Missing]:
     """The same for each part."""
-    return [Missing(state.store, state.finder, state.present, Part(number, of)) for number in range(1, of + 1)]
+    return [Missing(state.store, state.present, Part(number, of)) for number in range(1, of + 1)]
 
 
 def keys(state: Missing, tasks: list[Task]) -> list[str]:
@@ -110,7 +94,7 @@ def test_parts_are_the_same_whatever_is_there_already(state: Missing, of: int, d
         for name, flags in state.present.items()
     }
     for part in shared(state, of):
-        begun_later = Missing(state.store, state.finder, later, part.part)
+        begun_later = Missing(state.store, later, part.part)
         assert set(keys(state, list(begun_later.tasks()))) <= set(keys(state, list(part.tasks())))
 
 
@@ -129,7 +113,7 @@ def test_parts_differ_by_one_block_at_most(blocks: Blocks, of: int) -> None:
     everywhere = {"ttft": Variable(tuple(blocks.sizes), 8)}  # of which every block has a chunk
     store = Store(Folder(str(NOWHERE), NOWHERE), everywhere, blocks)
     nothing = {"ttft": np.zeros(store.grid("ttft"), dtype=bool)}
-    shares = [len(list(part.tasks())) for part in shared(Missing(store, finder_of(everywhere, blocks), nothing), of)]
+    shares = [len(list(part.tasks())) for part in shared(Missing(store, nothing), of)]
     assert sum(shares) == len(blocks)
     assert max(shares) - min(shares) <= 1
 
@@ -156,67 +140,17 @@ def test_points_add_up(state: Missing, of: int) -> None:
         assert some.done_points + to_do == some.points
 
 
-# Looks: what the summary is made of.
-
-
-def seen(state: Missing) -> list[int]:
-    """The blocks at which somebody looks: while computing them, or afterwards."""
-    return [task.block for task in chain(state.tasks(), state.looks()) if task.look]
-
-
-def judged(state: Missing) -> set[int]:
-    """The blocks in which a part of the score or of a flag is computed."""
-    wanted = [state.finder.evaluator.outputs[n] for n in (*FLAGS, SCORE) if n in state.finder.evaluator.outputs]
-    return {
-        index for index, region in enumerate(state.store.blocks) if any(owns(region, variable) for variable in wanted)
-    }
-
-
-@given(states())
-def test_every_block_with_a_score_or_a_flag_is_looked_at_once(state: Missing) -> None:
-    looked = Counter(seen(state))
-    assert judged(state) <= set(looked)
-    assert set(looked.values()) <= {1}
-
-
-@given(states())
-def test_a_task_that_looks_computes_all_that_it_needs_to_see(state: Missing) -> None:
-    """What is stored in part is looked at later, when all of it is there."""
-    for task in state.tasks():
-        region = state.store.blocks[task.block]
-        needed = {n for n in state.finder.ingredients if owns(region, state.store.variables[n])}
-        assert task.look == (needed <= set(task.outputs))
-
-
-@given(states())
-def test_looks_compute_nothing(state: Missing) -> None:
-    for task in state.looks():
-        assert (task.outputs, task.look) == ((), True)
-        assert task.block in judged(state)
-
-
-@given(states(), st.integers(1, 9))
-def test_parts_do_not_look(state: Missing, of: int) -> None:
-    """What the others do is not there yet: nothing is summed up."""
-    for part in shared(state, of):
-        assert seen(part) == []
-        assert list(part.looks()) == []
-
-
-def test_a_finished_store_is_only_looked_at() -> None:
+def test_a_finished_store_lacks_nothing_and_a_gap_is_one_task() -> None:
     variables = {"itl": Variable(("a", "b"), 8), "feasible": Variable(("a",), 1), "ttft": Variable(("b",), 8)}
     blocks = Blocks({"a": 4, "b": 6}, {"a": 2, "b": 6})
     store = Store(Folder(str(NOWHERE), NOWHERE), variables, blocks)
     present = {name: np.ones(store.grid(name), dtype=bool) for name in variables}
-    state = Missing(store, finder_of(variables, blocks), present)
+    state = Missing(store, present)
     assert list(state.tasks()) == []
-    assert list(state.looks()) == [Task(0, (), True), Task(1, (), True)]
     assert (state.chunks, state.stored, state.points, state.done_points) == (5, 5, 24, 24)
     present["itl"][1, 0] = False
-    gap = Missing(store, finder_of(variables, blocks), present)
-    # The flag of the second block is stored: it is looked at when its latencies are, too.
-    assert list(gap.tasks()) == [Task(1, ("itl",), False)]
-    assert list(gap.looks()) == [Task(0, (), True), Task(1, (), True)]
+    gap = Missing(store, present)
+    assert list(gap.tasks()) == [Task(1, ("itl",))]
     assert (gap.absent, gap.done_points) == (1, 12)
 
 
@@ -230,7 +164,7 @@ def test_the_store_sees_which_chunks_are_there(state: Missing, tmp_path_factory:
     for name, flags in state.present.items():
         for position in np.argwhere(flags):
             place.write(chunk_key(name, map(int, position)), b"")
-    found = Missing.of(Store(place, state.store.variables, state.store.blocks), state.finder)
+    found = Missing.of(Store(place, state.store.variables, state.store.blocks))
     assert found.present.keys() == state.present.keys()
     for name, flags in state.present.items():
         np.testing.assert_array_equal(found.present[name], flags, err_msg=name)

@@ -9,10 +9,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from pictures import axes_of, legend_of, words_of
 
 import servegrid as sg
@@ -91,7 +93,8 @@ def test_the_kind_follows_from_the_axes(folder: Path, drawn: list[Figure]) -> No
     assert len(drawn[0].axes) == 2  # with a colour bar
     assert legend_of(drawn[1]) == ["h100-sxm", "l4"]
     assert refusal("gpus.yaml", *OUT) == (
-        "--kind: got nothing, expected one of heatmap, lines, roofline, breakdown, or --x or --y, which tell it"
+        "--kind: got nothing, expected one of heatmap, lines, roofline, breakdown, frontier, tornado, or --x or --y, "
+        "which tell it"
     )
 
 
@@ -129,7 +132,7 @@ def test_an_unfinished_store_is_refused(folder: Path) -> None:
     content["attributes"][STATUS] = UNFINISHED
     root.write_text(json.dumps(content))
     assert refusal("gpus.zarr", *HEATMAP[1:], *AT, *OUT) == (
-        "gpus.zarr: the store is unfinished, expected a finished one: run its sweep again"
+        "gpus.zarr: the store is unfinished: run its sweep again, then ask"
     )
     assert not (folder / "x.png").exists()
 
@@ -168,9 +171,9 @@ def test_an_unfinished_store_is_refused(folder: Path) -> None:
             ["gpus.yaml", "--of", "itl", "--x", "models", *OUT],
             "x: 'models' is not an axis of itl (did you mean",
         ),
-        (["nowhere.zarr", *HEATMAP[1:], *OUT], "nowhere.zarr: got no store, expected a sweep file (.yaml) or a store "),
+        (["nowhere.zarr", *HEATMAP[1:], *OUT], "nowhere.zarr: there is no such file"),
         (["nowhere.yaml", *HEATMAP[1:], *OUT], "nowhere.yaml"),
-        ([".", *HEATMAP[1:], *OUT], ".: got no store, expected a sweep file (.yaml) or a store that a run wrote"),
+        ([".", *HEATMAP[1:], *OUT], ".: is no store that a run wrote, expected one, or a sweep file"),
         (["nowhere://x.zarr", *HEATMAP[1:], *OUT], "nowhere://x.zarr: "),
     ],
 )
@@ -189,7 +192,10 @@ def test_a_folder_that_is_not_there_is_a_fault_of_the_machine(folder: Path) -> N
 def test_every_kind_is_a_function_with_these_arguments(name: str) -> None:
     kind = KINDS[name]
     assert set(kind.takes.values()) <= set(signature(getattr(plot, name)).parameters)
-    assert set(kind.needs) <= set(kind.takes)
+    givers: dict[str, Any] = {"frontier": sg.pareto, "tornado": sg.tornado}
+    giver = givers.get(name, sg.sweep)
+    assert set(kind.asks.values()) <= set(signature(giver).parameters)
+    assert set(kind.needs) <= {*kind.takes, *kind.asks}
 
 
 def examples() -> list[str]:
@@ -214,3 +220,25 @@ def test_what_is_drawn_is_what_the_function_draws(folder: Path, drawn: list[Figu
     ds: xr.Dataset = sg.sweep("gpus.yaml").sel(hbm_bandwidth=8e12)
     plot.save(plot.lines(ds, "throughput", "max_batch_size"), "y.png")
     assert (folder / "x.png").read_bytes() == (folder / "y.png").read_bytes()
+
+
+def test_a_frontier_has_a_line_for_each_label(folder: Path, drawn: list[Figure]) -> None:
+    asked = ["--maximize", "throughput", "--minimize", "itl", "--where", "itl <= 1"]
+    draw("gpus.yaml", *asked, "--per", "hardware", *OUT)
+    points = sg.pareto("gpus.yaml", maximize="throughput", minimize="itl", where="itl <= 1", per="hardware")
+    axes, unit = axes_of(drawn[0]), 1e6  # [µs]
+    assert axes.get_ylabel().endswith("[µs]")
+    assert legend_of(drawn[0])[-2:] == ["h100-sxm", "l4"]
+    corners = {(x, y) for line in axes.get_lines() for x, y in np.column_stack(line.get_data()).tolist()}
+    shown = zip(points.throughput.values, points.itl.values * unit, strict=True)
+    assert all(any(x == pytest.approx(a) and y == pytest.approx(b) for a, b in corners) for x, y in shown)
+
+
+def test_a_tornado_is_that_of_its_table(folder: Path, drawn: list[Figure]) -> None:
+    point = ["--at", "model=llama-3.1-8b", "--at", "hardware=l4", "--at", "hbm_bandwidth=8 TB/s"]
+    draw("gpus.yaml", "--kind", "tornado", "--of", "throughput", *point, "--at", "max_batch_size=1", *OUT)
+    at = {"model": "llama-3.1-8b", "hardware": "l4", "hbm_bandwidth": "8 TB/s", "max_batch_size": 1}
+    table = sg.tornado("gpus.yaml", output="throughput", at=at)
+    bars = [bar for bar in axes_of(drawn[0]).patches if isinstance(bar, Rectangle)]
+    ends = {bar.get_x() + bar.get_width() for bar in bars}
+    assert all(any(end == pytest.approx(value) for end in ends) for value in table.throughput.values.ravel())

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Hashable, Iterable
 from copy import deepcopy
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,16 @@ from hypothesis import strategies as st
 import servegrid as sg
 from servegrid import planning
 from servegrid.api import load
+from servegrid.errors import CrewError, MachineError, Stopped
 from servegrid.missing import Part
 from servegrid.runner import Report, store_sweep
-from servegrid.summary import MOST_LABELS, Found, Summary
+from servegrid.summary import MOST_LABELS, Summary, summarise
 from servegrid.threads import Threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
 MiB = 2**20
+FLAGS = ("feasible", "selected")
 GRID: dict[str, Any] = {
     "axes": {
         "precision": ["fp16", "int4"],
@@ -154,9 +155,25 @@ def reported(sweep: dict[str, Any], folder: Path, threads: int = 1) -> Report:
 
 
 def summarised(sweep: dict[str, Any], folder: Path, threads: int = 1) -> Summary:
-    summary = reported(sweep, folder, threads).summary
-    assert summary is not None
-    return summary
+    return summarise(reported(sweep, folder, threads))
+
+
+def winners(summary: Summary) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Labels of each group -> its best point, without the flags, which are true there."""
+    if summary.best is None:
+        return {}
+    groups = summary.best.found.dims
+    points = summary.best.stack(group=groups) if groups else summary.best.expand_dims("group")
+    found = {}
+    for index in np.flatnonzero(points.found.values):
+        point = points.isel(group=index).reset_coords()
+        here = {str(name): variable.item() for name, variable in point.items() if name not in ("group", "found")}
+        found[tuple(here[str(axis)] for axis in groups)] = here
+    return found
+
+
+def without_flags(points: dict[tuple[str, ...], dict[str, Any]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    return {group: {name: here[name] for name in here if name not in FLAGS} for group, here in points.items()}
 
 
 @pytest.mark.parametrize("region", [2**26, 700])
@@ -186,10 +203,8 @@ def test_the_summary_is_what_a_slow_search_finds(
     monkeypatch.setattr(planning, "LARGEST_REGION", region)
     found = sg.sweep(**deepcopy(sweep))
     summary = summarised(sweep, tmp_path, threads=3)
-    assert summary.winners() == by_search(found, sweep["axes"], objective, lower)
-    assert summary.share("feasible") == pytest.approx(found.feasible.mean().item(), rel=1e-12)
-    selected = found.selected.mean().item() if "selected" in found else None
-    assert summary.share("selected") == (None if selected is None else pytest.approx(selected, rel=1e-12))
+    assert winners(summary) == without_flags(by_search(found, sweep["axes"], objective, lower))
+    assert summary.shares == {name: pytest.approx(found[name].mean().item()) for name in FLAGS if name in found}
 
 
 def test_the_search_has_ties_to_break() -> None:
@@ -204,17 +219,59 @@ def test_the_search_has_ties_to_break() -> None:
 def test_shares_count_points_of_the_whole_grid(tmp_path: Path) -> None:
     summary = summarised({**GRID, "where": "max_batch_size >= 7"}, tmp_path)
     # The filter depends on one axis only, two of whose three values pass it.
-    assert summary.share("selected") == pytest.approx(2 / 3)
+    assert summary.shares["selected"] == pytest.approx(2 / 3)
 
 
 def test_nothing_that_fits_has_no_best(tmp_path: Path) -> None:
     hopeless = {**GRID, "axes": {**GRID["axes"], "model": ["gpt-3"], "hardware": ["l4"]}}
     summary = summarised(hopeless, tmp_path)
-    assert summary.winners() == {}
-    assert summary.share("feasible") == 0
+    assert summary.best is None
+    assert summary.shares == {"feasible": 0}
 
 
-# The same summary, however the run came to its end.
+@pytest.mark.parametrize("outputs", [["kv_fragmentation"], ["hbm_bandwidth"]])
+def test_where_nothing_is_better_there_is_nothing_to_look_for(outputs: list[str], tmp_path: Path) -> None:
+    assert summarised({**GRID, "outputs": outputs}, tmp_path) == Summary({}, None)
+
+
+def test_numbers_of_single_precision_are_those_of_the_store(tmp_path: Path) -> None:
+    single = {**QUICK, "dtype": "float32"}
+    summary, found = summarised(single, tmp_path), sg.sweep(**deepcopy(single))
+    assert summary.best is not None
+    assert summary.best.throughput.dtype == np.float32
+    counting = found.throughput.where(found.feasible & found.selected)
+    highest = counting.max([axis for axis in found.dims if axis not in summary.best.found.dims])
+    np.testing.assert_array_equal(summary.best.throughput, highest.transpose(*summary.best.found.dims))
+
+
+def test_a_summary_tells_how_it_gets_on(tmp_path: Path) -> None:
+    counted = Counted()
+    summarise(reported(QUICK, tmp_path), counted)
+    assert counted.started == [(POINTS, 0)]
+    assert sum(counted.finished) == POINTS
+
+
+@pytest.mark.parametrize(
+    ("failure", "told", "message"),
+    [
+        (KeyboardInterrupt(signal.SIGTERM), Stopped, "stopped; {out} is finished, and the same command sums it up"),
+        (CrewError("all is lost"), MachineError, "all is lost; {out} is finished, and the same command sums it up"),
+    ],
+)
+def test_whoever_stops_a_summary_is_told_that_the_results_are_safe(
+    failure: BaseException, told: type[BaseException], message: str, tmp_path: Path
+) -> None:
+    class Failing(Counted):
+        def __call__(self, points: int) -> None:
+            raise failure
+
+    done = reported(QUICK, tmp_path)
+    with pytest.raises(told) as stop:
+        summarise(done, Failing())
+    assert str(stop.value) == message.format(out=tmp_path / "o.zarr")
+
+
+# What a run stores, however it came to its end.
 
 RESUMED = {
     "two flags along all axes": QUICK,
@@ -245,7 +302,7 @@ def undisturbed(
 
 @settings(max_examples=12)
 @given(data=st.data())
-def test_the_summary_of_a_run_that_goes_on_is_that_of_an_undisturbed_one(
+def test_a_run_that_goes_on_computes_what_is_lost_and_nothing_else(
     undisturbed: tuple[dict[str, Any], Path, Report], data: st.DataObject
 ) -> None:
     sweep, out, first = undisturbed
@@ -258,10 +315,6 @@ def test_the_summary_of_a_run_that_goes_on_is_that_of_an_undisturbed_one(
         (out / "o.zarr" / key).unlink()
     before = stamps(out / "o.zarr")
     report = reported(sweep, out, threads=threads)
-    assert report.summary is not None
-    assert first.summary is not None
-    assert report.summary.found == first.summary.found
-    assert report.summary.winners() == first.summary.winners()
     assert (report.chunks, report.stored, report.tally.chunks, report.missing) == (
         len(keys),
         len(keys) - len(lost),
@@ -274,48 +327,14 @@ def test_the_summary_of_a_run_that_goes_on_is_that_of_an_undisturbed_one(
 
 
 @pytest.mark.parametrize("of", [1, 3, 20])
-def test_the_summary_after_parts_is_that_of_an_undisturbed_run(
-    of: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_leave_nothing_to_a_run_after_them(of: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "LARGEST_REGION", 4000)
-    expected = summarised(QUICK, tmp_path / "whole").found
     out, sweep = tmp_path / "parts" / "o.zarr", load(**deepcopy(QUICK))
     for number in reversed(range(1, of + 1)):
         report = store_sweep(sweep, out, part=Part(number, of))
-        assert report.summary is None
         assert (report.missing == 0) == (number == 1)
     report = reported(QUICK, tmp_path / "parts")
-    assert report.tally.chunks == 0
-    assert report.summary is not None
-    assert report.summary.found == expected
-
-
-FOUND = st.builds(
-    Found,
-    st.dictionaries(st.sampled_from(["feasible", "selected"]), st.integers(0, 5)),
-    st.dictionaries(
-        st.tuples(st.integers(0, 2), st.integers(0, 2)),
-        # Few of each: equal scores are to be broken by the place in the grid.
-        st.tuples(st.sampled_from([-1e300, -0.5, 0.0, 1.0]), st.integers(-4, 0)),
-    ),
-)
-
-
-@given(FOUND, FOUND, FOUND)
-def test_it_does_not_matter_in_which_order_findings_are_merged(one: Found, two: Found, three: Found) -> None:
-    assert one.merged(two) == two.merged(one)
-    assert one.merged(two).merged(three) == one.merged(two.merged(three))
-    assert one.merged(Found()) == Found().merged(one) == one
-
-
-@given(st.lists(FOUND, max_size=5))
-def test_merged_findings_are_sums_and_bests(parts: list[Found]) -> None:
-    merged = reduce(Found.merged, parts, Found())
-    for flag in ("feasible", "selected"):
-        assert merged.true.get(flag, 0) == sum(part.true.get(flag, 0) for part in parts)
-    for group in itertools.product(range(3), range(3)):
-        candidates = [part.best[group] for part in parts if group in part.best]
-        assert merged.best.get(group) == max(candidates, default=None)
+    assert (report.stored, report.tally.chunks) == (report.chunks, 0)
 
 
 # Signals in the middle of a run of the real command, slowed down so that it can be met half-way.

@@ -77,6 +77,7 @@ def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: 
     from servegrid.crews import crew
     from servegrid.missing import Part
     from servegrid.runner import store_sweep
+    from servegrid.summary import summarise
     from servegrid.sweepfile import read_sweep
 
     signal.signal(signal.SIGTERM, _stop)  # batch systems send it: say what is kept, as after Ctrl-C
@@ -85,7 +86,8 @@ def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: 
     console = open_console()
     with report.progress_bar(console) as bar, crew(**who) as team:
         done = store_sweep(checked, out or f"{sweep.stem}.zarr", memory, team, overwrite, share, bar)
-    report.print_run(console, done)
+        summary = None if share else summarise(done, bar.then("summing up"))
+    report.print_run(console, done, summary)
 
 
 @main.command()

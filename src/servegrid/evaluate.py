@@ -121,6 +121,22 @@ class Evaluator:
             )
         return self.allocate(self.whole)
 
+    def points(self, places: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs at some points, given by their positions along each axis: one array of that length for each.
+
+        One by one, which takes 0.1 ms each, and saves compiling a program along the points.
+        """
+        count = len(next(iter(places.values()), [0]))
+        found = {name: np.empty(count, self.program.dtype(name)) for name in self.outputs}
+        memory: dict[str, np.ndarray] = {}
+        for index in range(count):
+            at = {axis: slice(positions[index], positions[index] + 1) for axis, positions in places.items()}
+            inputs = {name: array[tuple(map(at.get, self.program.axes[name]))] for name, array in self.inputs.items()}
+            point = Evaluator(self.program, dict.fromkeys(self.sizes, 1), inputs)
+            for name, value in Tiles(point, point.whole, memory=memory).fill(0).items():
+                found[name][index] = value.item()
+        return found
+
     def stream(self, visit: Callable[[Mapping[str, np.ndarray]], None], threads: int | None = None) -> None:
         """Compute the whole grid tile by tile in cache, and keep nothing.
 

@@ -10,23 +10,18 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from servegrid.blocks import Region, owns, region_sizes
+from servegrid.blocks import region_sizes
 from servegrid.errors import InputError
+from servegrid.evaluate import Evaluator
 from servegrid.place import Place
 from servegrid.store import Store
-from servegrid.summary import Finder, Found
-from servegrid.sweepfile import SCORE
 
 
 class Task(NamedTuple):
-    """One block of the grid: the outputs to compute and store, and whether to look at the results.
-
-    Without outputs, what is stored is looked at.
-    """
+    """One block of the grid, and the outputs with which something is to be done there."""
 
     block: int
     outputs: tuple[str, ...]
-    look: bool
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,6 @@ class Receipt:
     seconds: float
     points: int
     chunks: int
-    found: Found | None
 
 
 Memory = dict[str, np.ndarray]
@@ -49,37 +43,20 @@ Result_co = TypeVar("Result_co", covariant=True)
 class Job:
     """Everything that a worker needs; it can be pickled, and the kernel is compiled where it is first used."""
 
-    finder: Finder
+    evaluator: Evaluator
     store: Store
 
     def prepare(self) -> None:
         """Compile the kernel, or take it from the cache."""
-        _ = self.finder.evaluator.kernel
+        _ = self.evaluator.kernel
 
     def do(self, task: Task, worker: str, memory: Memory) -> Receipt:
-        """Do one task; `memory` is kept from task to task, for each thread its own."""
+        """Compute and store the outputs of one task."""
         started = perf_counter()
         region = self.store.blocks[task.block]
-        found = self._compute(task, region, memory) if task.outputs else self._look(region)
-        points = prod(region_sizes(region).values()) if task.outputs else 0
-        return Receipt(task.block, worker, perf_counter() - started, points, len(task.outputs), found)
-
-    def _compute(self, task: Task, region: Region, memory: Memory) -> Found | None:
-        wanted = (*task.outputs, SCORE) if task.look else task.outputs
-        arrays = self.finder.evaluator.region(region, memory, wanted)
-        found = self.finder.look(region, arrays) if task.look else None
-        self.store.write(region, {name: arrays[name] for name in task.outputs})
-        return found
-
-    def _look(self, region: Region) -> Found:
-        variables = self.finder.evaluator.outputs
-        names = self.finder.ingredients
-        ranked = SCORE in variables and owns(region, variables[SCORE])
-        arrays = {name: self.store.read(region, name) for name in names if ranked or owns(region, variables[name])}
-        if ranked:
-            arrays[SCORE] = self.finder.score(region, arrays)
-        counted = {name: values for name, values in arrays.items() if owns(region, variables[name])}
-        return self.finder.look(region, counted)
+        self.store.write(region, self.evaluator.region(region, memory, task.outputs))
+        points = prod(region_sizes(region).values())
+        return Receipt(task.block, worker, perf_counter() - started, points, len(task.outputs))
 
 
 class Work(Protocol[Result_co]):

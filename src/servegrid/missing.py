@@ -14,8 +14,6 @@ from servegrid.blocks import Variable, owns
 from servegrid.errors import InputError, shown
 from servegrid.job import Task
 from servegrid.store import Store
-from servegrid.summary import FLAGS, Finder
-from servegrid.sweepfile import SCORE
 
 
 class Part(NamedTuple):
@@ -37,18 +35,17 @@ class Part(NamedTuple):
 class Missing:
     """The chunks that a store lacked when `present` was looked up, and what to do about them.
 
-    `present`: variable -> a flag for each of its chunks. `part`: only these blocks are done, and nothing is summed up.
+    `present`: variable -> a flag for each of its chunks. `part`: only these blocks are done.
     """
 
     store: Store
-    finder: Finder
     present: dict[str, np.ndarray]
     part: Part | None = None
 
     @classmethod
-    def of(cls, store: Store, finder: Finder, part: Part | None = None) -> Missing:
+    def of(cls, store: Store, part: Part | None = None) -> Missing:
         """Look what is there."""
-        return cls(store, finder, {name: store.present(name) for name in store.variables}, part)
+        return cls(store, {name: store.present(name) for name in store.variables}, part)
 
     @property
     def chunks(self) -> int:
@@ -80,25 +77,16 @@ class Missing:
         for index in np.flatnonzero(self._lacking & self._mine):
             yield self._task(int(index))
 
-    def looks(self) -> Iterator[Task]:
-        """The blocks at which `tasks` do not look; to be looked at when everything is stored."""
-        if self.part is None:
-            to_look = self._owned_by([*FLAGS, SCORE])
-            for index in np.flatnonzero(to_look):
-                if not (self._lacking.flat[index] and self._task(int(index)).look):
-                    yield Task(int(index), (), True)
-
     def _task(self, index: int) -> Task:
         region = self.store.blocks[index]
         position = np.unravel_index(index, self._counts)
         place = dict(zip(self.store.blocks.sizes, position, strict=True))
-        owned = {name: variable for name, variable in self.store.variables.items() if owns(region, variable)}
         outputs = tuple(
-            name for name, variable in owned.items() if not self.present[name][tuple(place[a] for a in variable.axes)]
+            name
+            for name, variable in self.store.variables.items()
+            if owns(region, variable) and not self.present[name][tuple(place[axis] for axis in variable.axes)]
         )
-        # Where a part of what a look needs is stored, all of it is looked at later, from the store.
-        fresh = all(name in outputs for name in self.finder.ingredients if name in owned)
-        return Task(index, outputs, self.part is None and fresh)
+        return Task(index, outputs)
 
     @property
     def _counts(self) -> tuple[int, ...]:
@@ -111,14 +99,6 @@ class Missing:
         for name, variable in self.store.variables.items():
             lacking[self._own(variable)] |= ~self.present[name]
         return lacking
-
-    def _owned_by(self, names: list[str]) -> np.ndarray:
-        """A flag for each block: whether it is the one that computes a part of one of these."""
-        owned = np.zeros(self._counts, dtype=bool)
-        for name in names:
-            if name in self.finder.evaluator.outputs:
-                owned[self._own(self.finder.evaluator.outputs[name])] = True
-        return owned
 
     def _own(self, variable: Variable) -> tuple[slice | int, ...]:
         """The blocks that compute a part of a variable, as an index; see `blocks.owns`."""

@@ -12,7 +12,6 @@ from servegrid.job import Crew
 from servegrid.parameters import Parameters, gather
 from servegrid.show import counted, number
 from servegrid.store import Root
-from servegrid.summary import scored
 from servegrid.sweepfile import Sweep
 from servegrid.threads import Threads
 from servegrid.units import UnitError, to_number
@@ -35,8 +34,6 @@ class Plan:
 
     parameters: Parameters
     evaluator: Evaluator
-    scorer: Evaluator
-    """The same with one more output, the score by which the summary ranks."""
     blocks: Blocks
     crew: Crew
 
@@ -91,8 +88,7 @@ def make_plan(
     memory = min(read_memory(memory), crew.memory or 2**63)
     parameters = gather(sweep)
     evaluator = prepare(parameters)
-    scorer = prepare(gather(scored(parameters)))
-    variables = scorer.outputs.values()
+    variables = evaluator.outputs.values()
     # Each thread holds its block twice, as numbers and compressed, and once more in pages that wait to be reused.
     room = (memory - BASE_MEMORY) // 3
     if root is None:
@@ -109,4 +105,4 @@ def make_plan(
             )
         crew = crew.limited(room // max(1, needed))
     blocks = Blocks(parameters.sizes, block)
-    return Plan(parameters, evaluator, scorer, blocks, crew.limited(len(blocks)))
+    return Plan(parameters, evaluator, blocks, crew.limited(len(blocks)))

@@ -52,24 +52,35 @@ Texts = str | Sequence[str]
 
 
 def open_dataset(store: str | Path) -> xr.Dataset:
-    """The dataset of a store (a folder, or a URL), lazily; InputError where there is none."""
+    """The dataset of a finished store (a folder, or a URL), lazily; InputError where there is none."""
     place = place_of(store)
     if place.read(ROOT) is None:
-        raise InputError(f"{place}: is no store, expected the folder or URL of one")
-    return open_store(place)
+        raise InputError(f"{place}: is no store that a run wrote, expected one, or a sweep file")
+    dataset = open_store(place)
+    _refuse_unfinished(dataset, f"{place}: ")
+    return dataset
+
+
+def is_store(grid: object) -> bool:
+    """Whether this names a place rather than a sweep file."""
+    return isinstance(grid, str | Path) and ("://" in str(grid) or Path(grid).is_dir())
+
+
+def _refuse_unfinished(dataset: xr.Dataset, where: str = "") -> None:
+    if STATUS in dataset.attrs:
+        raise InputError(f"{where}the store is {dataset.attrs[STATUS]}: run its sweep again, then ask")
 
 
 def source_of(grid: Grid, outputs: Texts | None = None, **words: Any) -> Source:
     """What a question is asked of; InputError in one sentence where that is nothing."""
     given = [word for word, value in words.items() if value is not None]
-    if isinstance(grid, str | Path) and ("://" in str(grid) or Path(grid).is_dir()):
+    if isinstance(grid, str | Path) and is_store(grid):
         grid = open_dataset(grid)
     if not isinstance(grid, xr.Dataset):
         return Swept(load(grid, **words) if grid is not None else load(outputs=outputs, **words))
     if given:
         raise TypeError(f"give a dataset or keywords, not both (got {', '.join(given)})")
-    if STATUS in grid.attrs:
-        raise InputError(f"the store is {grid.attrs[STATUS]}: run its sweep once more, then ask")
+    _refuse_unfinished(grid)
     return Stored(grid)
 
 

@@ -24,11 +24,11 @@ from rich.text import Text
 from servegrid import findings, show
 from servegrid.catalog import Catalog, CatalogError, Entry
 from servegrid.errors import InputError, nearest
-from servegrid.parameters import unknown_facts
+from servegrid.parameters import FEASIBLE, unknown_facts
 from servegrid.planning import Plan
 from servegrid.runner import Report
 from servegrid.sheet import Sheet
-from servegrid.summary import FLAGS, Summary
+from servegrid.summary import Summary
 from servegrid.sweepfile import SELECTED, Sweep
 from servegrid.tables import Rows
 from servegrid.verification import Verdict
@@ -108,6 +108,11 @@ class ProgressBar:
         """The work begins; so many points are stored already."""
         self.progress.reset(self.task, total=points, completed=done, description=self.work)
 
+    def then(self, work: str) -> ProgressBar:
+        """The same bar for the work that comes next."""
+        self.work = work
+        return self
+
     def __call__(self, points: int) -> None:
         """So many more points are finished."""
         with self._lock:
@@ -124,12 +129,12 @@ def progress_bar(console: Console, work: str = "computing") -> Iterator[Progress
         yield ProgressBar(progress, work)
 
 
-def print_run(console: Console, done: Report) -> None:
-    """What a run did and what it found."""
+def print_run(console: Console, done: Report, summary: Summary | None) -> None:
+    """What a run did, and what its sweep holds; a part is not summed up."""
     plan, sweep = done.plan, done.plan.parameters.sweep
     _print_title(console, sweep)
-    if done.summary is not None:
-        _print_summary(console, done, done.summary)
+    if summary is not None:
+        _print_summary(console, done, summary)
     _print_notes(console, plan)
     if done.grown:
         _print_line(console, "note:", f" the store was extended: {done.grown}", "yellow")
@@ -146,13 +151,13 @@ def print_run(console: Console, done: Report) -> None:
 
 
 def _print_summary(console: Console, done: Report, summary: Summary) -> None:
-    for flag, meaning in ((FLAGS[0], "fit the memory"), (SELECTED, f"meet {_filter(done)}")):
-        share = summary.share(flag)
-        if share is not None:
-            console.print(f"{share:.1%} of the configurations {meaning}", highlight=False)
-    for table in findings.tables(summary):
-        console.print()
-        console.print(table)
+    meanings = {FEASIBLE: "fit the memory", SELECTED: f"meet {_filter(done)}"}
+    for flag, share in summary.shares.items():
+        console.print(f"{share:.1%} of the configurations {meanings[flag]}", highlight=False)
+    if summary.best is not None:
+        for table in findings.tables(summary.best, SELECTED in summary.shares):
+            console.print()
+            console.print(table)
     console.print()
 
 

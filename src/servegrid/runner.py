@@ -1,4 +1,4 @@
-"""Do what a store lacks of a sweep, and sum up; nothing that is finished is ever lost or done again."""
+"""Do what a store lacks of a sweep; nothing that is finished is ever lost or done again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import template
 from servegrid.show import counted, number
 from servegrid.store import Root, Store, cut_short, documents, finish, is_laid_out, lay_out, read_root
-from servegrid.summary import Finder, Summary
 from servegrid.sweepfile import Sweep
 from servegrid.tally import Tally
 from servegrid.threads import Threads
@@ -51,8 +50,6 @@ class Report:
     place: Place
     plan: Plan
     part: Part | None
-    summary: Summary | None
-    """None for a part."""
     tally: Tally
     grown: str
     chunks: int
@@ -92,11 +89,6 @@ class Agreement:
     def store(self) -> Store:
         """The chunks."""
         return Store(self.place, self.plan.evaluator.outputs, self.plan.blocks)
-
-    @property
-    def finder(self) -> Finder:
-        """Who sums up."""
-        return Finder.of(self.plan.parameters.sweep, self.plan.scorer)
 
     def lay_out(self) -> None:
         """Make the store ready for results."""
@@ -173,7 +165,7 @@ def _finish_part(place: Place, agreed: Callable[[], Agreement], missing: int) ->
     """
     with suppress(BusyError), place.locked():
         agreement = agreed()
-        missing = Missing.of(agreement.store, agreement.finder).absent
+        missing = Missing.of(agreement.store).absent
         if not missing and agreement.is_laid_out:
             finish(place)
     return missing
@@ -218,21 +210,20 @@ class _Work:
 
     def do(self, agreement: Agreement) -> Report:
         """Do all that is missing."""
-        plan, job = agreement.plan, Job(agreement.finder, agreement.store)
-        missing = Missing.of(job.store, job.finder, self.part)
+        plan, job = agreement.plan, Job(agreement.plan.evaluator, agreement.store)
+        missing = Missing.of(job.store, self.part)
         self.job = job
         if missing.absent:
             plan.crew.get_ready(job)
         begun = perf_counter()
         if self.progress is not None:
             self.progress.start(missing.points, missing.done_points)
-        for tasks in (missing.tasks(), missing.looks()):
-            for receipt in plan.crew.do(job, tasks):
-                self.tally.add(receipt)
-                if self.progress is not None:
-                    self.progress(receipt.points)
+        for receipt in plan.crew.do(job, missing.tasks()):
+            self.tally.add(receipt)
+            if self.progress is not None:
+                self.progress(receipt.points)
         seconds = perf_counter() - begun
-        left = Missing.of(job.store, job.finder).absent
+        left = Missing.of(job.store).absent
         if left and self.part is None:
             raise MachineError(
                 f"{self.place}: lacks {counted(left, 'chunk')} again, which somebody else must have taken away"
@@ -241,7 +232,6 @@ class _Work:
             place=self.place,
             plan=plan,
             part=self.part,
-            summary=None if self.part else Summary(plan.parameters, job.finder, self.tally.found),
             tally=self.tally,
             grown=agreement.grown,
             chunks=missing.chunks,
@@ -270,7 +260,7 @@ class _Work:
         """How much is stored: counted from the store, as workers end what they have in hand."""
         with suppress(OSError):
             if self.job is not None:
-                now = Missing.of(self.job.store, self.job.finder)
+                now = Missing.of(self.job.store)
                 return f"; {now.stored:,} of {now.chunks:,} chunks are stored, and the same command goes on from there"
         return "; the same command goes on from there"
 

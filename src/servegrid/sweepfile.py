@@ -32,7 +32,7 @@ from servegrid.yamltext import as_yaml, nested
 
 CASE = "case"
 SELECTED = "selected"  # the flag that `where` gives
-SCORE = "summary_score"  # what the summary of a run ranks by
+ASKED = "asked_"  # how the names begin that questions give to what they compute
 
 
 class Derived(BaseModel):
@@ -107,7 +107,8 @@ def make_sweep(
 
 def is_name(text: str) -> bool:
     """Whether a user's axis or quantity may be called so: a word that means nothing else in an expression."""
-    return text.isidentifier() and not iskeyword(text) and text not in (*expression.FUNCTIONS, *expression.CONSTANTS)
+    taken = (*expression.FUNCTIONS, *expression.CONSTANTS)
+    return text.isidentifier() and not iskeyword(text) and text not in taken and not text.startswith(ASKED)
 
 
 class _Reader:
@@ -353,7 +354,7 @@ class _Reader:
                 raise InputError(
                     f"{where}: {name!r} cannot be the name of a quantity, expected a word such as tokens_per_dollar"
                 )
-            if name in (*LABELS, CASE, SELECTED, SCORE) or name in axes or name in self.solver.inputs:
+            if name in (*LABELS, CASE, SELECTED) or name in axes or name in self.solver.inputs:
                 raise InputError(f"{where}: {name!r} has a meaning already, expected a new name")
             derived = self.derived(name)
             if derived.unit is not None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 
 from servegrid.job import Receipt
-from servegrid.summary import Found
 
 SLOWEST = 3  # tasks that a report names
 
@@ -21,14 +20,10 @@ class Tally:
     """of each worker"""
     chunks: int = 0
     slowest: list[Receipt] = field(default_factory=list)
-    found: Found = field(default_factory=Found)
 
     def add(self, receipt: Receipt) -> None:
         """Take in a receipt."""
-        if receipt.chunks:
-            self.receipts += 1
-            self.points[receipt.worker] += receipt.points
-            self.chunks += receipt.chunks
-            self.slowest = nlargest(SLOWEST, [*self.slowest, receipt], key=lambda one: one.seconds)
-        if receipt.found is not None:
-            self.found = self.found.merged(receipt.found)
+        self.receipts += 1
+        self.points[receipt.worker] += receipt.points
+        self.chunks += receipt.chunks
+        self.slowest = nlargest(SLOWEST, [*self.slowest, receipt], key=lambda one: one.seconds)

@@ -23,7 +23,6 @@ from servegrid.results import changed, fingerprints, template
 from servegrid.show import counted, region_text
 from servegrid.solvers import Solver
 from servegrid.store import ROOT, Root, Store, differing, documents, finish, has_root, lay_out, read_root
-from servegrid.summary import Finder
 from servegrid.threads import Threads
 
 SAMPLE = 16  # blocks that are computed again
@@ -60,14 +59,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The work of looking at blocks: each output of a task is read; with `look`, computed again and compared."""
+    """The work of looking at blocks: each output of a task is read; in the blocks `again`, computed and compared."""
 
     evaluator: Evaluator
     store: Store
+    again: Collection[int]
 
     def prepare(self) -> None:
         """Compile the kernel, or take it from the cache."""
-        _ = self.evaluator.kernel
+        if self.again:
+            _ = self.evaluator.kernel
 
     def do(self, task: Task, worker: str, memory: Memory) -> tuple[Task, dict[str, Kind]]:
         """The outputs that are damaged or stale."""
@@ -81,7 +82,7 @@ class Inspection:
                 raise
             except Exception:  # whatever a decoder makes of wrong bytes; the checksum first
                 found[name] = "damaged"
-        if task.look:
+        if task.block in self.again:
             fresh = self.evaluator.region(region, memory, tuple(stored))
             found |= {name: "stale" for name, values in stored.items() if not _same_bits(values, fresh[name])}
         return task, found
@@ -174,16 +175,14 @@ class _Check:
     def verdict_of_chunks(
         self, sample: int, everything: bool, faults: list[Fault], unreadable: Collection[str] = ()
     ) -> Verdict:
-        missing = Missing.of(self.store, Finder(self.plan.scorer, None))
+        missing = Missing.of(self.store)
         blocks = len(self.plan.blocks)
-        again = set(range(blocks)) if everything else set(random.sample(range(blocks), min(sample, blocks)))
+        again = range(blocks) if everything else frozenset(random.sample(range(blocks), min(sample, blocks)))
         for task in missing.tasks():
             self.faulty[task.block] = dict.fromkeys(task.outputs, "missing")
-        inspection = Inspection(self.plan.evaluator, self.store)
-        if again:
-            inspection.prepare()
-        tasks = self._tasks(again, unreadable)
-        for task, found in self.plan.crew.do(inspection, tasks):
+        inspection = Inspection(self.plan.evaluator, self.store, again)
+        inspection.prepare()
+        for task, found in self.plan.crew.do(inspection, self._tasks(unreadable)):
             if found:
                 self.faulty.setdefault(task.block, {}).update(found)
         faults += [
@@ -195,7 +194,7 @@ class _Check:
             faults.append(Fault("stale", ROOT, "the status, though nothing is missing"))
         return Verdict(self.place, missing.chunks, len(again), blocks, self.changed, tuple(faults), mended=False)
 
-    def _tasks(self, again: set[int], unreadable: Collection[str]) -> Iterator[Task]:
+    def _tasks(self, unreadable: Collection[str]) -> Iterator[Task]:
         """Everything that is there, block by block."""
         for block in range(len(self.plan.blocks)):
             region = self.plan.blocks[block]
@@ -206,7 +205,7 @@ class _Check:
                 if owns(region, variable) and name not in absent and name not in unreadable
             ]
             if there:
-                yield Task(block, tuple(there), block in again)
+                yield Task(block, tuple(there))
 
     def _words(self, block: int, name: str) -> str:
         region = self.plan.blocks[block]
@@ -218,11 +217,11 @@ class _Check:
         faults = list(self.document_faults())
         lay_out(self.place, self.documents)
         verdict = self.verdict_of_chunks(sample, everything, faults)
-        job = Job(Finder(self.plan.evaluator, None), self.store)
-        tasks = (Task(block, tuple(outputs), False) for block, outputs in sorted(self.faulty.items()))
+        job = Job(self.plan.evaluator, self.store)
+        tasks = (Task(block, tuple(outputs)) for block, outputs in sorted(self.faulty.items()))
         for _ in self.plan.crew.do(job, tasks):
             pass
-        left = Missing.of(self.store, job.finder).absent
+        left = Missing.of(self.store).absent
         if left:
             raise MachineError(f"{self.place}: {counted(left, 'chunk')} could not be mended")
         finish(self.place)

@@ -185,11 +185,7 @@ class _Look:
         found = dict.fromkeys(self.aligned, Difference())
         if progress is not None:
             progress.start(sum(aligned.points for aligned in self.aligned.values()), 0)
-        tasks = (
-            Task(block, (name,), False)
-            for name, aligned in self.aligned.items()
-            for block in range(len(aligned.blocks))
-        )
+        tasks = (Task(block, (name,)) for name, aligned in self.aligned.items() for block in range(len(aligned.blocks)))
         for name, difference in crew.do(self, tasks):
             found[name] = found[name].merged(difference)
             if progress is not None:

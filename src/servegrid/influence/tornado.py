@@ -16,7 +16,6 @@ from servegrid.influence.elasticity import INPUT
 from servegrid.influence.places import chosen_inputs
 from servegrid.influence.point import Point
 from servegrid.influence.ranges import BOUND, BOUNDS, read_ranges
-from servegrid.units import udunits
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -56,8 +55,8 @@ def tornado(
     xarray.Dataset
         The output, of shape (inputs, 2), along `input` and `bound` (low, high), in its unit; the input that moves it
         most comes first. Its attribute `baseline` is the output at the point itself; the coordinate `value`, of the
-        same shape, the values of the inputs, with their units in `value_units`, and in `unit` as people write them.
-        NaN, and 0 for counts and throughput, where the configuration does not fit.
+        same shape, the values of the inputs, with their units in `unit`. NaN, and 0 for counts and
+        throughput, where the configuration does not fit.
 
     Raises
     ------
@@ -81,13 +80,11 @@ def tornado(
 
 def range_coordinates(point: Point, names: list[str], values: np.ndarray) -> dict[str, Any]:
     """Inputs, bounds, and the inputs' values at them (inputs, 2) with their units."""
-    units = [point.quantity(name).unit for name in names]
     return {
         INPUT: (INPUT, names, {"long_name": "input that is changed"}),
         BOUND: (BOUND, list(BOUNDS), {"long_name": "end of its range"}),
         "value": ((INPUT, BOUND), values, {"long_name": "value of the input"}),
-        "value_units": (INPUT, list(map(udunits, units)), {"long_name": "its unit"}),
-        "unit": (INPUT, units, {"long_name": "its unit, as people write it"}),  # for pictures
+        "unit": (INPUT, [point.quantity(name).unit for name in names], {"long_name": "its unit"}),
     }
 
 

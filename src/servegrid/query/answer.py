@@ -29,6 +29,17 @@ def places_of(flat: np.ndarray, axes: Sequence[str], sizes: Mapping[str, int]) -
     return {axis: np.asarray(known.get(axis, np.zeros(len(flat), np.intp))) for axis in sizes}
 
 
+def leading(question: Question, asked: Asked, flat: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Whether each group has a leader, and the positions of all leaders along every axis.
+
+    `flat`: what the first look found, for each group (and rank): a place along the axes of the look, or -1.
+    """
+    spread = over_groups(question, asked, asked.looks[0], flat).values
+    exists = spread >= 0
+    groups = dict(zip(question.per, np.nonzero(np.atleast_1d(exists)), strict=False))
+    return exists, places_of(spread[exists], asked.along(asked.looks[0]), asked.sizes) | groups
+
+
 def values_at(question: Question, names: Sequence[str], places: Places) -> xr.Dataset:
     """Quantities at some points, along `point`: computed by the same equations as the grid."""
     numbers = question.numbers(names)
@@ -54,10 +65,13 @@ def _evaluated(source: Source, numbers: Numbers, places: Places) -> dict[str, tu
 
 def points_dataset(question: Question, places: Places) -> xr.Dataset:
     """Points, given by their position along each axis: labels as coordinates, objectives and outputs as variables."""
-    source = question.source
-    labels = source.labels
     names = dict.fromkeys([*(objective.name for objective in question.objectives), *question.outputs])
-    dataset = values_at(question, [name for name in names if name not in places], places)
+    return with_labels(question, values_at(question, [name for name in names if name not in places], places), places)
+
+
+def with_labels(question: Question, dataset: xr.Dataset, places: Places) -> xr.Dataset:
+    """Values at some points along `point`, with their labels, and with what was asked."""
+    labels = question.source.labels
     for objective in question.objectives:
         if objective.name in dataset:
             dataset[objective.name].attrs["direction"] = objective.direction
@@ -93,7 +107,8 @@ def _nothing(dtype: np.dtype[Any]) -> Any:
 
 def attributes(question: Question, what: str = "") -> dict[str, str]:
     """What was asked, and of what."""
-    return {"question": question.title(what), **question.source.attributes}
+    per = {"per": ", ".join(question.per)} if question.per else {}
+    return {"question": question.title(what), **per, **question.source.attributes}
 
 
 def over_groups(question: Question, asked: Asked, look: Sequence[str], values: np.ndarray) -> xr.DataArray:

@@ -12,12 +12,13 @@ import xarray as xr
 from servegrid.errors import InputError, shown
 from servegrid.job import Crew
 from servegrid.parameters import FEASIBLE
-from servegrid.query.answer import attributes, by_group, over_groups, places_of, points_dataset
+from servegrid.query.answer import attributes, by_group, leading, over_groups, places_of, points_dataset
 from servegrid.query.empty import nothing_found
 from servegrid.query.front import Front
 from servegrid.query.question import MET, VALUE, Asked, Question
 from servegrid.query.reduce import Bins, Count, Digits, Found, Leaders, Reducer
 from servegrid.query.work import SHARES, Progress, look_through
+from servegrid.units import udunits
 
 MOST_RANKS = 100_000
 RANK = "rank"
@@ -52,13 +53,9 @@ class Inquiry:
             raise InputError(f"k: got {shown(count)}, expected a whole number, 1 to {MOST_RANKS:,}")
         scores = question.scores()
         asked, [(_, flat)] = self.look([tuple(scores)], scores, Leaders(count or 1))
-        spread = over_groups(question, asked, asked.looks[0], flat).values
-        spread = spread[..., 0] if count is None else spread
-        exists = spread >= 0
+        exists, places = leading(question, asked, flat[:, 0] if count is None else flat)
         if not exists.any():
             raise nothing_found(self)
-        groups = dict(zip(question.per, np.nonzero(np.atleast_1d(exists)), strict=False))
-        places = places_of(spread[exists], asked.along(asked.looks[0]), asked.sizes) | groups
         ranks = {} if count is None else {RANK: np.arange(1, count + 1)}
         return by_group(question, points_dataset(question, places), exists, ranks)
 
@@ -112,8 +109,8 @@ class Inquiry:
         asked, [(counts,)] = self.look([(VALUE,)], {VALUE: self.question.counting(of)}, Bins(tuple(edges)))
         array = over_groups(self.question, asked, (VALUE,), counts * asked.repeated((VALUE,))).rename(dim_0="bin")
         array.attrs = {"long_name": f"points by {of}", "units": "1"}
-        unit = {"units": asked.graph.quantity(VALUE).unit, "long_name": of}
-        sides = {"left": ("bin", edges[:-1], unit), "right": ("bin", edges[1:], unit)}
+        of_edges = _described(asked, of)
+        sides = {"left": ("bin", edges[:-1], of_edges), "right": ("bin", edges[1:], of_edges)}
         return self._with_labels(xr.Dataset({"count": array}, coords=sides), f"histogram of {of}")
 
     def _edges(
@@ -122,7 +119,7 @@ class Inquiry:
         if spacing not in ("linear", "log"):
             raise InputError(f"spacing: got {shown(spacing)}, expected linear or log")
         if not isinstance(bins, int):
-            edges = np.array(bins, float)
+            edges = _numbers(bins, "bins")
             if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
                 raise InputError("bins: expected a number of bins, or two or more edges that rise")
             return edges
@@ -152,7 +149,7 @@ class Inquiry:
 
     def quantiles(self, of: str, q: Sequence[float]) -> xr.Dataset:
         """Quantiles of a quantity over the points of each group: values that points have (the inverse of the CDF)."""
-        levels = np.array(q, float)
+        levels = _numbers(q, "q")
         if levels.ndim != 1 or not len(levels) or not ((levels >= 0) & (levels <= 1)).all():
             raise InputError(f"q: got {shown(q)}, expected one number from 0 to 1, or several")
         self.question.check_number(of, "of")
@@ -160,7 +157,7 @@ class Inquiry:
         if np.isnan(values).all():
             raise nothing_found(self, of)
         array = over_groups(self.question, asked, (VALUE,), values).rename(dim_0="quantile")
-        array.attrs = {"long_name": f"quantiles of {of}", "units": asked.graph.quantity(VALUE).unit}
+        array.attrs = _described(asked, f"quantiles of {of}")
         return self._with_labels(xr.Dataset({of: array}, coords={"quantile": levels}), f"quantiles of {of}")
 
     def _selected(self, of: str, levels: np.ndarray) -> tuple[Asked, np.ndarray]:
@@ -198,6 +195,19 @@ class Inquiry:
         labels = self.question.source.labels
         along = {axis: labels[axis].variable for axis in self.question.per}
         return dataset.assign_coords(along).assign_attrs(attributes(self.question, what))
+
+
+def _described(asked: Asked, long_name: str) -> dict[str, str]:
+    """The attributes of numbers in the unit of what was looked at."""
+    unit = asked.graph.quantity(VALUE).unit
+    return {"long_name": long_name, "units": udunits(unit), "display_units": unit}
+
+
+def _numbers(given: object, where: str) -> np.ndarray:
+    try:
+        return np.array(given, float)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: got {shown(given)}, expected numbers") from None
 
 
 def _given(question: Question) -> str:

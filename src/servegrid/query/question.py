@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from servegrid import expression
 from servegrid.errors import InputError, nearest, shown
@@ -15,13 +15,14 @@ from servegrid.graph import Expression, Graph
 from servegrid.kernel import Program
 from servegrid.parameters import FEASIBLE
 from servegrid.query.source import Axes, Numbers, Source
+from servegrid.sweepfile import ASKED
 
 Direction = Literal["maximize", "minimize"]
 
-SCORE = "asked_score"  # how good a point is, higher is better; -inf where it does not count
-VALUE = "asked_value"  # a quantity where the point counts, NaN elsewhere
-MET = "asked_met"  # whether the point counts
-CONDITION = "asked_condition"
+SCORE = f"{ASKED}score"  # how good a point is, higher is better; -inf where it does not count
+VALUE = f"{ASKED}value"  # a quantity where the point counts, NaN elsewhere
+MET = f"{ASKED}met"  # whether the point counts
+CONDITION = f"{ASKED}condition"
 _NO_NUMBERS: Mapping[str, str] = {"bool": "flag", "label": "label"}
 
 
@@ -150,7 +151,7 @@ class Question:
 
 
 def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given or ())
+    texts: list[Any] = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     for text in texts:
         if not isinstance(text, str):
             raise InputError(f"{where}: got {shown(text)}, expected a quantity or an expression, as text")
@@ -158,7 +159,7 @@ def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
 
 
 def _axes(source: Source, per: str | Sequence[str]) -> tuple[str, ...]:
-    names = [per] if isinstance(per, str) else list(per)
+    names = _texts(per, "per")
     axes = [str(axis) for axis in source.labels.dims]
     for name in names:
         if name not in axes:

@@ -18,7 +18,7 @@ from dask.base import compute
 
 from servegrid import expression
 from servegrid.blocks import Blocks, Region, Variable, block_sizes
-from servegrid.errors import InputError, nearest
+from servegrid.errors import InputError, MachineError, nearest
 from servegrid.graph import Expression, Graph, build
 from servegrid.kernel import input_dtype
 from servegrid.parameters import FEASIBLE, Parameters, gather
@@ -267,11 +267,12 @@ class Stored:
     def numbers(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Numbers:
         """The question's own expressions, from what is stored."""
         needed = {need: asked.where for asked in expressions.values() for need in expression.names(asked.tree)}
+        known = list(dict.fromkeys([*self.outputs, *self.quantities]))
         for name, where in {**dict.fromkeys(outputs, "outputs"), **needed}.items():
             if name not in self.quantities and name not in expressions:
                 raise InputError(
-                    f"{where}: {name!r} is not stored{nearest(name, self.quantities)}, "
-                    f"expected one of {', '.join(self.quantities)}; ask the sweep itself for more"
+                    f"{where}: {name!r} is not stored{nearest(name, known)}, expected one of {', '.join(known)}; "
+                    "ask the sweep itself for more"
                 )
         store = Solver("store", "a stored dataset", {}, (), inputs=self.quantities)
         graph = build(store, outputs, (), expressions)
@@ -349,5 +350,12 @@ class _Variables:
 
 def _computed(arrays: Sequence[Any]) -> tuple[Any, ...]:
     """The arrays, together, in this thread: what they share is computed once, and the crew has the other threads."""
-    found: tuple[Any, ...] = compute(*arrays, scheduler="synchronous")
+    try:
+        found: tuple[Any, ...] = compute(*arrays, scheduler="synchronous")
+    except (OSError, InputError, MachineError):
+        raise
+    except Exception as error:  # whatever a decoder makes of wrong bytes; the checksum first
+        raise MachineError(
+            f"the dataset could not be read ({error}); for a store 'servegrid verify' tells what is damaged"
+        ) from error
     return found

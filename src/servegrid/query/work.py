@@ -154,4 +154,4 @@ def look_through(
 
 
 def _tasks(blocks: Blocks) -> Iterator[Task]:
-    return (Task(index, (), True) for index in range(len(blocks)))
+    return (Task(index, ()) for index in range(len(blocks)))
