@@ -41,7 +41,7 @@ def test_the_ends_are_those_of_separate_sweeps() -> None:
         ends = [end * 2**30 if name == "hbm_capacity" else end for end in (low, high)]
         assert found.value.sel(input=name).values.tolist() == ends
         assert found.throughput.sel(input=name).values.tolist() == [solved("throughput", **{name: end}) for end in ends]
-    assert found.unit.sel(input="hbm_capacity").item() == "byte"
+    assert found.unit.sel(input=["hbm_capacity", "max_batch_size"]).values.tolist() == ["byte", "request"]
 
 
 def test_the_greatest_effect_comes_first() -> None:

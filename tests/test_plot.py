@@ -127,6 +127,16 @@ def cells_are_masked_where(figure: Figure, expected: np.ndarray) -> bool:
     return bool(np.array_equal(colors_of(figure).mask, expected))
 
 
+def test_where_nothing_is_best_no_configuration_counts() -> None:
+    keywords: dict[str, Any] = {
+        "axes": {"model": ["llama-3.1-8b", "llama-3.1-70b"], "hardware": ["l4", "h200"], "max_batch_size": [1, 8]},
+        "values": {"precision": "bf16", "seq_len": 1024},
+    }
+    best = sg.best(**keywords, maximize="throughput", where="itl <= 0.03", per=["model", "hardware"])
+    assert best.found.values.tolist() == [[False, True], [False, True]]  # one is too slow, one too large
+    assert cell_counts(plot.heatmap(best, "throughput")) == {"no configuration counts": 2}
+
+
 def test_a_filter_and_a_missing_fact_have_marks_of_their_own() -> None:
     ds = sg.sweep(
         axes={"hardware": ["h100-sxm", "gaudi-3", "l4"], "max_batch_size": [1, 8, 64]},
@@ -464,6 +474,16 @@ def test_a_tornado_is_sorted_and_says_the_values_of_the_inputs(table: xr.Dataset
     assert all(bar.get_x() == 40 for row in bars for bar in row)
     assert {"2 TB/s", "5 TB/s", "1", "256", "0.3", "0.7", "baseline: 40 ms"} <= set(words_of(figure))
     assert ax.get_xlabel() == "Inter-token latency [ms]"
+    assert not overlaps(figure)
+
+
+def test_a_tornado_of_an_analysis_says_units_as_people_write_them() -> None:
+    point = {"model": "llama-3.1-8b", "hardware": "h100-sxm", "precision": "fp8", "max_batch_size": 64}
+    figure = plot.tornado(sg.tornado("sweeps/quickstart.yaml", output="throughput", at=point))
+    assert {"2.68 TB/s", "4.02 TB/s", "64 GiB", "96 GiB", "1,638", "2,458"} <= set(words_of(figure))
+    assert not overlaps(figure)
+    figure = plot.tornado(sg.tornado("sweeps/quickstart.yaml", output="cost_per_million_tokens", at=point))
+    assert "3.192 USD/h" in words_of(figure)  # as long as values are
     assert not overlaps(figure)
 
 

@@ -31,6 +31,7 @@ from servegrid.plot.scales import (
 from servegrid.plot.selection import ascending, axis_of, fits, numbers_of, refuse_rest
 from servegrid.plot.style import GREY, INK, canvas, figure_of, ink_on
 
+FOUND = "found"  # the flag of the best points: whether there is one
 SELECTED = "selected"  # the flag of a dataset that says what meets its filter; its long name is the filter
 COLORS = "viridis"  # even in lightness, for all kinds of colour vision and on grey printers; has no grey of its own
 MOST_NAMES = {"x": 16, "y": 18}
@@ -112,7 +113,8 @@ def _axes_of(array: xr.DataArray, x: str | None, y: str | None) -> tuple[str, st
 
 
 def _marks(ds: xr.Dataset, array: xr.DataArray) -> tuple[Mark, Mark, Mark]:
-    fitting = fits(ds, array).pipe(ascending).values
+    is_best = FOUND in ds.variables  # then what has a value fits, and what has none may fit but fail the filter
+    fitting = np.ones(array.shape, bool) if is_best else fits(ds, array).pipe(ascending).values
     missing = fitting & np.isnan(array.values)
     rejected = np.zeros_like(fitting)
     rule = ""
@@ -122,7 +124,7 @@ def _marks(ds: xr.Dataset, array: xr.DataArray) -> tuple[Mark, Mark, Mark]:
         rule = str(ds[SELECTED].attrs.get("long_name", "the filter"))
     return (
         Mark(~fitting, "does not fit the memory", GREY, INK, "///"),
-        Mark(missing, "no value", "white", INK, ".."),
+        Mark(missing, "no configuration counts" if is_best else "no value", "white", INK, ".."),
         Mark(rejected, fill(f"fails: {rule}", RULE_WIDTH), "none", "white", "\\\\"),
     )
 

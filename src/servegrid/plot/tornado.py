@@ -19,6 +19,7 @@ from servegrid.plot.style import INK, PALETTE, canvas, figure_of
 INPUT, BOUND = "input", "bound"
 BOUNDS = ("low", "high")
 BASELINE = "baseline"
+CHARACTER = 0.0145  # width of a character of a value, of the width of the axes on a slide
 HEIGHT = 0.7  # of a bar, of the distance between two
 
 
@@ -102,12 +103,17 @@ def _write_values(ax: Axes, table: xr.Dataset, ends: xr.DataArray, places: np.nd
     units = table["unit"].sel({INPUT: ends[INPUT]}).values if "unit" in table.coords else [""] * len(values)
     offsets, _ = _halves(places, baseline)
     sides = _sides(places - baseline)
+    longest = 0
     for (row, column), place in np.ndenumerate(places):
         side = sides[row, column]
+        text = exact(_plain(values[row, column]), str(units[row]))
+        longest = max(longest, len(text))
         ax.annotate(
-            exact(_plain(values[row, column]), str(units[row])), (place, row + offsets[row, column]), (4 * side, 0),
+            text, (place, row + offsets[row, column]), (4 * side, 0),
             textcoords="offset points", va="center", ha="left" if side > 0 else "right", fontsize=11, color=INK,
         )  # fmt: skip
+    room = 0.03 + CHARACTER * longest  # of the picture's width, at either side
+    ax.margins(x=room / (1 - 2 * room))
 
 
 def _sides(moves: np.ndarray) -> np.ndarray:
@@ -125,7 +131,6 @@ def _finish(ax: Axes, ends: xr.DataArray, baseline: str) -> None:
     names = [str(name).replace("_", " ") for name in ends[INPUT].values]
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0)
-    ax.margins(x=0.26)  # room for values such as 112.8 GiB beside the longest bars
     ax.spines["left"].set_visible(False)
     ax.grid(axis="x", alpha=0.25)
     legend_beside(ax, baseline)

@@ -1,0 +1,1 @@
+"""Stories told by notebooks, and what runs them; see README.md."""
