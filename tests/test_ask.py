@@ -125,6 +125,21 @@ def test_the_words_of_a_sweep_may_be_given(small: dict[str, Any]) -> None:
     )
 
 
+def test_a_target_may_be_an_axis() -> None:
+    """A number of the user's own takes the unit that it meets: here [s]."""
+    words: dict[str, Any] = {
+        "axes": {"target": [0.002, 0.01, 0.05], "max_batch_size": [1, 8, 64]},
+        "values": {"model": "llama-3.1-8b", "hardware": "h100-sxm", "precision": "fp8", "seq_len": 2048},
+    }
+    found = sg.best(**words, maximize="throughput", where="itl <= target", per="target")
+    plain = sg.sweep(axes={"max_batch_size": [1, 8, 64]}, values=words["values"])
+    for target in (0.002, 0.01, 0.05):
+        one, meets = found.sel(target=target), plain.throughput.where(plain.itl <= target)
+        assert bool(one.found) == bool(meets.notnull().any())
+        if one.found:
+            assert one.throughput == meets.max()
+
+
 def test_a_store_in_single_precision_answers_from_what_is_stored(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text(SWEEP + "dtype: float32\n")
     stored = sg.run(tmp_path / "x.yaml", out=tmp_path / "x.zarr")

@@ -216,7 +216,8 @@ class _Units:
             case ast.Constant():
                 return None
             case ast.Name(id=name):
-                return None if name in CONSTANTS else parse_unit(self.of(name))
+                bare = name in CONSTANTS or not self.of(name)
+                return None if bare else parse_unit(self.of(name))
             case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mod(), left=left, right=right):
                 return self.same(node, left, right)
             case ast.BinOp(op=ast.Mult(), left=left, right=right):

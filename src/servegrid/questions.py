@@ -71,13 +71,13 @@ def _refuse_unfinished(dataset: xr.Dataset, where: str = "") -> None:
         raise InputError(f"{where}the store is {dataset.attrs[STATUS]}: run its sweep again, then ask")
 
 
-def source_of(grid: Grid, outputs: Texts | None = None, **words: Any) -> Source:
+def source_of(grid: Grid, outputs: Texts | None = None, where: str | None = None, **words: Any) -> Source:
     """What a question is asked of; InputError in one sentence where that is nothing."""
     given = [word for word, value in words.items() if value is not None]
     if isinstance(grid, str | Path) and is_store(grid):
         grid = open_dataset(grid)
     if not isinstance(grid, xr.Dataset):
-        return Swept(load(grid, **words) if grid is not None else load(outputs=outputs, **words))
+        return Swept(load(grid, **words) if grid is not None else load(outputs=outputs, where=where, **words))
     if given:
         raise TypeError(f"give a dataset or keywords, not both (got {', '.join(given)})")
     _refuse_unfinished(grid)
@@ -102,7 +102,7 @@ def inquiry(
     **words: Any,
 ) -> Iterator[Inquiry]:
     """A question that was checked, and the crew that answers it."""
-    question = Question.of(source_of(grid, outputs, **words), maximize, minimize, where, per, outputs)
+    question = Question.of(source_of(grid, outputs, where, **words), maximize, minimize, where, per, outputs)
     with crew(threads, workers, scheduler, cluster, slurm) as team:
         yield Inquiry(question, team, progress)
 

@@ -31,6 +31,7 @@ from servegrid.yamlfile import read_mapping, validate
 from servegrid.yamltext import as_yaml, nested
 
 CASE = "case"
+BARE = ""  # the unit of a user's own number, which takes that of what it meets
 SELECTED = "selected"  # the flag that `where` gives
 ASKED = "asked_"  # how the names begin that questions give to what they compute
 
@@ -165,7 +166,7 @@ class _Reader:
         known = {*self.solver.names, *LABELS, *self.schema.derive}
         own = [name for name in (*self.schema.axes, *self.schema.values) if name not in known]
         used = {name for tree in self.trees().values() for name in expression.names(tree)}
-        return tuple(Quantity(name, "1", name.replace("_", " "), source="user") for name in own if name in used)
+        return tuple(Quantity(name, BARE, name.replace("_", " "), source="user") for name in own if name in used)
 
     def trees(self) -> dict[str, ast.expr]:
         """The checked syntax trees of all expressions, by the quantities that they give."""
