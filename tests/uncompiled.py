@@ -18,13 +18,23 @@ def uncompiled(program: Program) -> Kernel:
     """The generated module as plain Python: its decorator does nothing."""
 
     def njit(*_: object, **__: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        return lambda function: np.errstate(all="ignore")(function)  # compiled code does not warn either
+        return _silent
 
     namespace: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
         exec(compile(program.source, "<generated>", "exec"), namespace)
     return Kernel(program, namespace["fill"])
+
+
+def _silent(function: Callable[..., None]) -> Callable[..., None]:
+    """The function without numpy's warnings: compiled code does not warn either."""
+
+    def run(*arguments: Any) -> None:
+        with np.errstate(all="ignore"):
+            function(*arguments)
+
+    return run
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from servegrid import plot
     from servegrid.api import explain, plan, run, sweep, verify
     from servegrid.catalog import Catalog
     from servegrid.comparison.compare import compare
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
         TransformerWorkload,
     )
     from servegrid.errors import InputError, MachineError
+    from servegrid.influence.elasticity import sensitivity
+    from servegrid.influence.sobol import sobol
+    from servegrid.influence.tornado import tornado
     from servegrid.quantity import Bounds, Quantity
     from servegrid.questions import best, count, histogram, open_dataset, pareto, quantile, top
     from servegrid.solvers import CONTINUOUS_BATCHING, Solver
@@ -35,6 +39,9 @@ _HOMES = {
     "TransformerWorkload": "continuous_batching",
     "InputError": "errors",
     "MachineError": "errors",
+    "sensitivity": "influence.elasticity",
+    "sobol": "influence.sobol",
+    "tornado": "influence.tornado",
     "Bounds": "quantity",
     "Quantity": "quantity",
     "CONTINUOUS_BATCHING": "solvers",
@@ -48,6 +55,7 @@ _HOMES = {
     "quantile": "questions",
     "top": "questions",
 }
+_MODULES = ("plot",)  # public as they are: sg.plot.heatmap(...)
 
 __all__ = [
     "CONTINUOUS_BATCHING",
@@ -69,10 +77,14 @@ __all__ = [
     "open_dataset",
     "pareto",
     "plan",
+    "plot",
     "quantile",
     "run",
+    "sensitivity",
+    "sobol",
     "sweep",
     "top",
+    "tornado",
     "verify",
 ]
 
@@ -82,6 +94,8 @@ if "xarray" in sys.modules:  # whoever works with datasets has the accessor at o
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"servegrid.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'servegrid' has no attribute {name!r}")
     value = getattr(import_module(f"servegrid.{_HOMES[name]}"), name)

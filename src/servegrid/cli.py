@@ -9,8 +9,11 @@ from typing import Any, NoReturn
 
 import click
 
+from servegrid.commands import ask
 from servegrid.commands.compare import compare
-from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console
+from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console, read_pairs
+from servegrid.commands.plot import plot
+from servegrid.commands.sensitivity import sensitivity
 from servegrid.errors import InputError, MachineError, Stopped
 
 
@@ -54,6 +57,9 @@ def main() -> None:
     """
 
 
+main.add_command(plot)
+
+
 @main.command()
 @SWEEP
 @click.option("--out", help="The Zarr store: a folder, or a URL such as s3://bucket/x.zarr  [default: <sweep>.zarr]")
@@ -90,7 +96,7 @@ def run(sweep: Path, out: str | None, memory: str, part: str | None, overwrite: 
 @MEMORY
 @CREW
 def verify(store: str, sample: int, everything: bool, repair: bool, memory: str, **who: Any) -> None:
-    """Check every chunk of a store, and compute a random sample again.
+    """Check every chunk of a store, and compute a sample again.
 
     Exit code 1 where something is not as it should be.
     """
@@ -156,19 +162,19 @@ def solve(settings: tuple[str, ...], solver: str, catalog: tuple[Path, ...], **o
     from servegrid.sweepfile import make_sweep
 
     values = {name: value for name, value in options.items() if value is not None}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set: got {setting!r}, expected NAME=VALUE such as hbm_bandwidth='4 TB/s'")
-        if name.strip() in values:
-            raise InputError(f"--set: {name.strip()} is given twice, expected it once")
-        values[name.strip()] = value.strip()
+    for name, value in read_pairs("--set", settings, "NAME=VALUE such as hbm_bandwidth='4 TB/s'").items():
+        if name in values:
+            raise InputError(f"--set: {name} is given twice, expected it once")
+        values[name] = value
     values.setdefault("precision", "fp16")
     sweep = make_sweep({"solver": solver, "values": values, "catalog": list(catalog)})
     open_console().print(Walkthrough.of(sweep))
 
 
 main.add_command(compare)
+main.add_command(sensitivity)
+for question in ask.COMMANDS:
+    main.add_command(question)
 
 
 @main.group()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from math import isclose
 from typing import cast
@@ -16,7 +17,7 @@ from typing import cast
 from pint.facets.plain import PlainUnit as Unit
 
 from servegrid.errors import InputError
-from servegrid.quantity import Kind
+from servegrid.quantity import COMPUTED, Kind
 from servegrid.units import parse_unit, registry
 
 FUNCTIONS: Mapping[str, range] = {  # name -> how many arguments it takes
@@ -47,7 +48,7 @@ def parse(text: str, where: str) -> ast.expr:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise InputError(f"{where}: {short(text)!r} is not an expression ({reason})") from None
-    check(tree, where)
+    check(tree, where, texts=_texts(tree))
     return tree
 
 
@@ -60,8 +61,49 @@ def _unparse(tree: ast.AST) -> str:
     return short(ast.unparse(tree))
 
 
-def check(tree: ast.expr, where: str) -> None:
-    """Raise InputError unless the tree stays within the language."""
+def _texts(tree: ast.expr) -> Collection[ast.AST]:
+    """The texts that are compared with a name for equality, as in bottleneck == 'compute'."""
+    return [text for comparison in ast.walk(tree) for _, text in _pairs(comparison)]
+
+
+def _pairs(node: ast.AST) -> Iterator[tuple[ast.Name, ast.Constant]]:
+    """Each name of a comparison that is alone with a text, and the text."""
+    match node:
+        case ast.Compare(left=ast.Name() as name, ops=[ast.Eq() | ast.NotEq()], comparators=[text]):
+            pass
+        case ast.Compare(left=text, ops=[ast.Eq() | ast.NotEq()], comparators=[ast.Name() as name]):
+            pass
+        case _:
+            return
+    if isinstance(text, ast.Constant) and isinstance(text.value, str) and name.id not in CONSTANTS:
+        yield name, text
+
+
+def coded(tree: ast.expr, labels_of: Callable[[str], Sequence[str]], where: str) -> ast.expr:
+    """A copy of the tree in which the texts of labels are their codes; InputError for a text that is none of them."""
+    copy = deepcopy(tree)
+    for comparison in ast.walk(copy):
+        for name, text in _pairs(comparison):
+            labels = labels_of(name.id)
+            if text.value not in labels:
+                known = f"one of {', '.join(labels)}" if labels else f"a number, as {name.id} has no labels"
+                raise InputError(f"{where}: got {text.value!r} in {_unparse(comparison)}, expected {known}")
+            text.value = labels.index(cast(str, text.value))
+    return copy
+
+
+def worded(tree: ast.expr, labels: Sequence[str]) -> ast.expr:
+    """The tree of an equation that gives a label, for people: its results as texts in place of codes."""
+    match tree:
+        case ast.Constant(value=int() as code) if code < len(labels):
+            return ast.Constant(labels[code])
+        case ast.IfExp(test=test, body=body, orelse=orelse) if labels:
+            return ast.IfExp(test, worded(body, labels), worded(orelse, labels))
+    return tree
+
+
+def check(tree: ast.expr, where: str, texts: Collection[ast.AST] = ()) -> None:
+    """Raise InputError unless the tree stays within the language; `texts` are those that may stand in it."""
     nodes = list(ast.walk(tree))
     if len(nodes) > _MOST_NODES:
         raise InputError(f"{where}: the expression has {len(nodes)} terms, expected {_MOST_NODES} at most")
@@ -69,7 +111,8 @@ def check(tree: ast.expr, where: str) -> None:
     for node in nodes:
         if not all(isinstance(operator, _NODES) for operator in _operators(node)):
             raise InputError(f"{where}: {_unparse(node)!r} is not part of the expression language ({_LANGUAGE})")
-        _check_node(node, where)
+        if node not in texts:
+            _check_node(node, where)
         if isinstance(node, ast.Name) and node.id in FUNCTIONS and id(node) not in called:
             raise InputError(f"{where}: {node.id} is a function, expected {node.id}(...)")
 
@@ -111,7 +154,7 @@ def names(tree: ast.expr) -> tuple[str, ...]:
 
 
 def kind_of(tree: ast.expr, kind_of_name: Callable[[str], Kind], where: str) -> Kind:
-    """Whether the expression gives a number or a flag; InputError where the two are mixed."""
+    """Whether the expression gives a number, a flag or a label; InputError where the two are mixed."""
     return _Kinds(kind_of_name, where).of(tree)
 
 
@@ -131,7 +174,8 @@ class _Kinds:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return self.require_flags(node, operand)
             case ast.Compare(left=left, comparators=rest):
-                self.require_numbers(node, left, *rest)
+                labels = [part for part in (left, *rest) if isinstance(part, ast.Name) and self.of(part) == "label"]
+                self.require_numbers(node, *(part for part in (left, *rest) if part not in labels))
                 return "bool"
             case ast.BinOp(left=left, right=right):
                 return self.require_numbers(node, left, right)
@@ -152,7 +196,7 @@ class _Kinds:
 
     def require_numbers(self, node: ast.expr, *parts: ast.expr) -> Kind:
         for part in parts:
-            if self.of(part) == "bool":
+            if self.of(part) in COMPUTED:
                 raise self.misfit(part, node, "a number")
         return "float"
 

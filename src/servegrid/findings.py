@@ -62,7 +62,7 @@ def _configurations(title: str, points: list[dict[str, Any]], summary: Summary) 
     quantities = {key: _quantity(summary, key) for key in shown}
     heads = {key: _head(key, quantity) for key, quantity in quantities.items()}
     rows = [[_cell(point[key], quantities[key]) for key in shown] for point in points[:MOST_ROWS]]
-    numbers = [heads[key] for key in shown if not isinstance(points[0][key], str)]
+    numbers = [heads[key] for key in shown if not (isinstance(points[0][key], str) or _is_label(quantities[key]))]
     more = f" (the first {MOST_ROWS} of {len(points)})" if len(points) > MOST_ROWS else ""
     return Sheet(title + more, list(heads.values()), rows, right=numbers)
 
@@ -70,6 +70,10 @@ def _configurations(title: str, points: list[dict[str, Any]], summary: Summary) 
 def _quantity(summary: Summary, key: str) -> Quantity | None:
     graph = summary.parameters.graph
     return graph.quantity(key) if key in graph.nodes or key in graph.inputs else None
+
+
+def _is_label(quantity: Quantity | None) -> bool:
+    return quantity is not None and quantity.kind == "label"
 
 
 def _head(key: str, quantity: Quantity | None) -> str:
@@ -80,6 +84,8 @@ def _head(key: str, quantity: Quantity | None) -> str:
 def _cell(value: float | str, quantity: Quantity | None) -> str:
     if isinstance(value, str):
         return value
+    if quantity is not None and _is_label(quantity):
+        return quantity.label(value)
     if quantity is None or quantity.unit in _UNITS_IN_HEADS:
         return "-" if isnan(value) else show.plain(value)
     return show.number(value, quantity.unit)

@@ -15,7 +15,7 @@ from pint.facets.plain import PlainUnit as Unit
 
 from servegrid import expression
 from servegrid.errors import InputError, nearest
-from servegrid.quantity import Quantity, quantity_of
+from servegrid.quantity import Kind, Quantity, quantity_of
 from servegrid.solvers import Solver
 from servegrid.units import UnitError, parse_unit, registry
 
@@ -35,7 +35,8 @@ class Node:
     def formula(self) -> str:
         """The equation as text, for people."""
         local = dict(self.steps[:-1])
-        return ast.unparse(_Substitute(local).visit(_copy(self.steps[-1][1])))
+        tree = _Substitute(local).visit(_copy(self.steps[-1][1]))
+        return ast.unparse(expression.worded(tree, self.quantity.labels))
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class Graph:
     def quantity(self, name: str) -> Quantity:
         """What is declared about a quantity of the graph."""
         return self.nodes[name].quantity if name in self.nodes else self.inputs[name]
+
+    def coded(self, tree: ast.expr) -> ast.expr:
+        """The tree with the texts of labels as their codes."""
+        return expression.coded(tree, lambda name: self.quantity(name).labels, "")
 
     def axes(self, input_axes: Mapping[str, Sequence[str]], order: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The axes of every quantity, in the order of the sweep's: the union of those of what it needs."""
@@ -120,8 +125,9 @@ class _Builder:
 
     def describe(self, name: str, expr: Expression) -> Quantity:
         kind = expression.kind_of(expr.tree, lambda need: self.quantity(need).kind, expr.where)
+        expression.coded(expr.tree, lambda need: self.quantity(need).labels, expr.where)
         replaced = quantity_of(self.solver.equations[name]) if name in self.solver.equations else None
-        if replaced is not None and (kind == "bool") != (replaced.kind == "bool"):
+        if replaced is not None and not _may_replace(kind, replaced):
             raise InputError(f"{expr.where}: got {expression.short(expr.text)!r}, expected {replaced.expected}")
         if expr.flag and kind != "bool":
             raise InputError(
@@ -135,7 +141,8 @@ class _Builder:
                 check_declared(expr, replaced.unit, inferred)
             return replace(replaced, source=f"user expression: {expr.text}")
         unit = expr.unit if expr.unit is not None else spell(inferred, expr.tree)
-        return Quantity(name, unit, expr.long_name or expr.text, kind, source="user expression")
+        labels = self.quantity(ast.unparse(expr.tree)).labels if kind == "label" else ()  # another name for a label
+        return Quantity(name, unit, expr.long_name or expr.text, kind, source="user expression", labels=labels)
 
     def add_input(self, name: str, wanted_by: str) -> None:
         if name not in self.solver.names:
@@ -158,6 +165,11 @@ class _Builder:
             f"{wanted_by}: unknown quantity {name!r}{nearest(name, known)}, "
             f"expected a quantity of the solver {self.solver.name} or one that is derived"
         )
+
+
+def _may_replace(kind: Kind, replaced: Quantity) -> bool:
+    """Whether an expression of this kind may stand for an equation: numbers for numbers, flags for flags."""
+    return "label" not in (kind, replaced.kind) and (kind == "bool") == (replaced.kind == "bool")
 
 
 def check_unit(node: Node, quantity: Callable[[str], Quantity]) -> None:

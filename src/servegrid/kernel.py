@@ -30,11 +30,17 @@ import numpy as np
 import platformdirs
 
 from servegrid.graph import Graph
+from servegrid.quantity import COMPUTED, Kind
 
 log = logging.getLogger(__name__)
 
-_NUMBA_NAMES = {"float64": "float64", "float32": "float32", "int64": "int64", "bool": "boolean"}
-DTYPES = {"float": np.dtype("float64"), "int": np.dtype("int64"), "bool": np.dtype("bool")}
+_NUMBA_NAMES = {"float64": "float64", "float32": "float32", "int64": "int64", "int8": "int8", "bool": "boolean"}
+DTYPES = {
+    "float": np.dtype("float64"),
+    "int": np.dtype("int64"),
+    "bool": np.dtype("bool"),
+    "label": np.dtype("int8"),
+}
 CACHE_VARIABLE = "SERVEGRID_CACHE_DIR"
 _INDENT = "    "
 _VERSIONS = ("servegrid", "numba", "llvmlite", "numpy")
@@ -44,6 +50,11 @@ _VERSIONS = ("servegrid", "numba", "llvmlite", "numpy")
 # workqueue layer aborts under dask's threads. No fastmath: the bits must not depend on the chunking.
 # no_cfunc_wrapper: nobody calls the kernel from C.
 _OPTIONS = 'cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True'
+
+
+def input_dtype(kind: Kind) -> np.dtype[np.generic]:
+    """The type in which a kernel takes a quantity of this kind."""
+    return DTYPES[kind if kind in COMPUTED else "float"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Program:
     axes: Mapping[str, tuple[str, ...]]
     order: tuple[str, ...]
     floats: str = "float64"
-    """The type of outputs that are no counts and no flags."""
+    """The type of outputs that are no counts, no flags and no labels."""
 
     @cached_property
     def nests(self) -> tuple[Nest, ...]:
@@ -114,7 +125,7 @@ class Program:
         whole = name in self.graph.outputs and name in self.graph.nodes
         if whole and kind == "float":
             return np.dtype(self.floats)
-        return DTYPES[kind if whole or kind == "bool" else "float"]
+        return DTYPES[kind] if whole else input_dtype(kind)
 
     def array_dtype(self, name: str) -> np.dtype[np.generic]:
         """The type of the array that the kernel itself fills."""
@@ -222,7 +233,7 @@ def _nest(program: Program, index: int, nest: Nest) -> Iterator[str]:
         spelling = {need: program.spelling[need] for need in node.needs}  # an equation's own steps keep their names
         for target, tree in node.steps:
             called = program.spelling[name] if target == name else target
-            yield f"{_INDENT * depth}{called} = {_write(tree, spelling)}"
+            yield f"{_INDENT * depth}{called} = {_write(program.graph.coded(tree), spelling)}"
         if name in program.stored:
             yield f"{_INDENT * depth}{_element(program, name)} = {program.spelling[name]}"
 

@@ -13,7 +13,7 @@ import xarray as xr
 from servegrid.errors import InputError
 from servegrid.facts import LABELS, OPTIONAL, along, givers, sources
 from servegrid.graph import Graph, build, read_equation
-from servegrid.quantity import Quantity
+from servegrid.quantity import COMPUTED, Quantity
 from servegrid.solvers import Solver
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.units import udunits
@@ -91,16 +91,22 @@ def _gather(sweep: Sweep) -> Parameters:
     return Parameters(sweep, graph, xr.Dataset(variables, coords=coordinates), origins)
 
 
-def describe(quantity: Quantity, source: str = "") -> dict[str, str]:
-    """The attributes of a variable: `units` as UDUNITS spells it, `display_units` as people do."""
-    attributes = {
+def describe(quantity: Quantity, source: str = "") -> dict[str, Any]:
+    """The attributes of a variable: `units` as UDUNITS spells it, `display_units` as people do.
+
+    Of a label, `flag_values` and `flag_meanings` (CF conventions, section 3.5) say which code means what; the codes
+    are a list, as it comes back from a store, where attributes are JSON.
+    """
+    attributes: dict[str, Any] = {
         "units": udunits(quantity.unit),
         "long_name": quantity.long_name,
         "display_units": quantity.unit,
         "source": source or quantity.source,
     }
-    if quantity.kind == "bool":  # a flag has no unit, and must not be given one
+    if quantity.kind in COMPUTED:  # a flag has no unit, and must not be given one
         del attributes["units"], attributes["display_units"]
+    if quantity.kind == "label":
+        attributes |= {"flag_values": list(range(len(quantity.labels))), "flag_meanings": " ".join(quantity.labels)}
     return {key: value for key, value in attributes.items() if value}
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from servegrid import show
 from servegrid.graph import Graph
 from servegrid.parameters import gather
+from servegrid.quantity import Quantity
 from servegrid.sheet import Sheet
 from servegrid.solvers import Solver
 from servegrid.sweepfile import Sweep
@@ -51,7 +52,7 @@ class Walkthrough:
 
     def _row(self, name: str) -> list[str]:
         quantity, value = self.graph.quantity(name), self.values[name]
-        shown = show.number(bool(value) if quantity.kind == "bool" else value, quantity.unit)
+        shown = _shown(value, quantity)
         origin = f"= {self.graph.nodes[name].formula}" if name in self.graph.nodes else self.origins[name]
         return [name, shown, quantity.long_name, origin]
 
@@ -60,3 +61,9 @@ class Walkthrough:
 
     def __str__(self) -> str:
         return "\n".join([self.title, *self.table().lines()])
+
+
+def _shown(value: float, quantity: Quantity) -> str:
+    if quantity.kind == "label":
+        return quantity.label(value)
+    return show.number(bool(value) if quantity.kind == "bool" else value, quantity.unit)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal, TypeVar
 
-Kind = Literal["float", "int", "bool"]
+Kind = Literal["float", "int", "bool", "label"]
+COMPUTED = ("bool", "label")  # kinds that only equations give
 Function = TypeVar("Function", bound=Callable[..., object])
 
 # Numbers are double precision inside; above this, whole numbers would lose their last digit.
@@ -54,11 +55,22 @@ class Quantity:
     bounds: Bounds = ANY
     source: str = "definition"
     better: Literal["higher", "lower"] | None = None
+    labels: tuple[str, ...] = ()
+    """Of a label: its texts; values are their places among these, from 0."""
+
+    def __post_init__(self) -> None:
+        if (self.kind == "label") != bool(self.labels):
+            raise TypeError(f"{self.name}: got kind {self.kind!r} and labels {self.labels}, expected both or neither")
+
+    def label(self, code: float) -> str:
+        """The text that a code stands for."""
+        return self.labels[int(code)]
 
     @property
     def expected(self) -> str:
         """What a value of this quantity must be, for messages: "a whole number in token, at least 1"."""
-        noun = {"float": "a number", "int": "a whole number", "bool": "true or false"}[self.kind]
+        nouns = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+        noun = nouns.get(self.kind) or f"one of {', '.join(self.labels)}"
         unit = f" in {self.unit}" if self.unit not in ("", "1") else ""
         bounds = f", {self.bounds}" if str(self.bounds) else ""
         return f"{noun}{unit}{bounds}"
@@ -77,16 +89,18 @@ def quantity(
     bounds: Bounds = ANY,
     source: str = "definition",
     better: Literal["higher", "lower"] | None = None,
+    labels: tuple[str, ...] = (),
 ) -> Callable[[Function], Function]:
     """Declare the quantity that the decorated equation gives; the function itself is left as it is.
 
     The function's name is the quantity's name, its argument names are the quantities that it needs.
     `unit` is SI where people do not write otherwise (s, byte, FLOP/s, token/s, USD/h); `bounds` is the
-    interval of values that make sense; `better` says which way an optimum lies.
+    interval of values that make sense; `better` says which way an optimum lies. An equation of
+    kind "label" gives the place of a text among `labels`.
     """
 
     def declare(function: Function) -> Function:
-        declared = Quantity(function.__name__, unit, long_name, kind, bounds, source, better)
+        declared = Quantity(function.__name__, unit, long_name, kind, bounds, source, better, labels)
         setattr(function, "__quantity__", declared)  # noqa: B010 - plain attribute access would not type-check
         return function
 

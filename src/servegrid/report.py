@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import xarray as xr
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -29,6 +30,7 @@ from servegrid.runner import Report
 from servegrid.sheet import Sheet
 from servegrid.summary import FLAGS, Summary
 from servegrid.sweepfile import SELECTED, Sweep
+from servegrid.tables import Rows
 from servegrid.verification import Verdict
 
 
@@ -180,6 +182,18 @@ def _work(done: Report) -> Iterator[str]:
             f"{show.count(rate / len(tally.points))} points/s for each of {show.counted(len(tally.points), 'worker')}"
             f"{again}; slowest block {show.number(slowest.seconds, 's')} ({where})"
         )
+
+
+def print_answer(console: Console, answer: xr.Dataset, most: int) -> None:
+    """The points that answer a question; the first `most` of them."""
+    rows = Rows(answer)
+    _print_line(console, answer.attrs.get("sweep_name", ""), f"  {answer.attrs['question']}")
+    console.print(rows.sheet(most=most))
+    if len(rows.values) > most:
+        console.print(f"and {len(rows.values) - most:,} more; --csv and --json print all", highlight=False)
+    if len(rows.values) < rows.groups:
+        lacking = rows.groups - len(rows.values)
+        _print_line(console, "note:", f" in {lacking:,} of {rows.groups:,} places no configuration counts", "yellow")
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:

@@ -129,7 +129,7 @@ def fingerprints(parameters: Parameters, sizes: Mapping[str, int] | None = None)
         part = parameters.inputs[name][tuple(slice(sizes[axis]) for axis in axes)]
         found[name] = _digest(" ".join(axes).encode(), part.tobytes())
     for name, node in parameters.graph.nodes.items():
-        found[name] = _digest(f"{name} = {node.formula}".encode())
+        found[name] = _digest(f"{name} = {node.formula}".encode(), *map(str.encode, node.quantity.labels))
     return found
 
 

@@ -19,13 +19,8 @@ def number(value: float, unit: str = "1") -> str:
         return "yes" if value else "no"
     if isnan(value):
         return "-"
-    if unit == "s":
-        return _scaled(value, _SECONDS)
-    if unit == "byte":
-        return _scaled(value, _BINARY)
-    if unit in _PREFIXED:
-        steps = [(step, f"{prefix}{_PREFIXED[unit]}".strip()) for step, prefix in _DECIMAL]
-        return _scaled(value, (*steps, (1.0, _PREFIXED[unit])))
+    if sizes := _sizes(unit):
+        return _scaled(value, sizes)
     return plain(value) if unit in _COUNTS else f"{plain(value)} {unit}"
 
 
@@ -33,6 +28,22 @@ def exact(value: float, unit: str = "1") -> str:
     """`value` with all of its digits, in `unit`: what tells it from its neighbours."""
     digits = f"{value:.0f}" if float(value).is_integer() else repr(float(value))
     return digits if unit in ("", "1") else f"{digits} {unit}"
+
+
+def size(value: float, unit: str) -> tuple[float, str]:
+    """The size of `unit` that suits `value`, and its name: (1e-3, "ms") for 0.02 s; a unit without sizes as it is."""
+    return _fitting(value, _sizes(unit) or ((1.0, unit),))
+
+
+def _sizes(unit: str) -> tuple[tuple[float, str], ...]:
+    """The sizes in which people use a unit, the largest first; none for a unit that they use as it is."""
+    if unit == "s":
+        return _SECONDS
+    if unit == "byte":
+        return _BINARY
+    if unit in _PREFIXED:
+        return (*((step, f"{prefix}{_PREFIXED[unit]}") for step, prefix in _DECIMAL), (1.0, _PREFIXED[unit]))
+    return ()
 
 
 def plain(value: float) -> str:
@@ -55,8 +66,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
+def _fitting(value: float, steps: tuple[tuple[float, str], ...]) -> tuple[float, str]:
+    return next((pair for pair in steps if abs(value) >= pair[0]), steps[-1])
+
+
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
-    step, name = next((pair for pair in steps if abs(value) >= pair[0]), steps[-1])
+    step, name = _fitting(value, steps)
     scaled = value / step
     digits = f"{scaled:.0f}" if scaled == round(scaled) else f"{scaled:.4g}"
     return f"{digits} {name}".strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from servegrid.equations import architecture, batching, cost, decode, kv_cache, memory, prefill
+from servegrid.equations import architecture, batching, binding, cost, decode, kv_cache, memory, prefill
 from servegrid.equations.inputs import INPUTS
 from servegrid.errors import InputError, shown
 from servegrid.quantity import Quantity, quantity_of
@@ -64,6 +64,7 @@ CONTINUOUS_BATCHING = Solver(
         kv_cache.kv_cache_bytes,
         decode.weight_read_time,
         decode.kv_read_time,
+        decode.decode_compute_time,
         decode.itl,
         prefill.prefill_flops,
         prefill.ttft,
@@ -73,6 +74,7 @@ CONTINUOUS_BATCHING = Solver(
         batching.static_requests,
         batching.static_itl,
         batching.speedup_vs_static,
+        binding.bottleneck,
         cost.cost_per_million_tokens,
     ),
     outputs=(

@@ -23,7 +23,7 @@ from servegrid.catalog import Catalog, written_out
 from servegrid.errors import InputError, nearest, shown
 from servegrid.facts import LABELS
 from servegrid.graph import Expression
-from servegrid.quantity import Quantity
+from servegrid.quantity import COMPUTED, Quantity
 from servegrid.solvers import Solver, find_solver
 from servegrid.units import UnitError, parse_unit
 from servegrid.written import read_number, read_range, refuse_duplicates
@@ -82,7 +82,7 @@ class Sweep:
     expressions: Mapping[str, Expression]
     outputs: tuple[str, ...]
     dtype: str
-    """Of the results that are no counts and no flags; everything is computed in double precision."""
+    """Of the results that are no counts, no flags and no labels; everything is computed in double precision."""
     text: str = field(repr=False)
     where: str = ""  # how messages begin: the file
 
@@ -227,7 +227,7 @@ class _Reader:
         if name not in self.solver.names:
             hint = "" if name in LABELS else self.hint(name)
             raise InputError(f"{where}: got a range, expected a list of labels{hint}")
-        return read_range(content, self.solver.quantity(name), where)
+        return read_range(content, self.given(name, where), where)
 
     def check_axes_are_used(self, axes: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         tabulated = {dim for value in values.values() if isinstance(value, xr.DataArray) for dim in value.dims}
@@ -300,10 +300,15 @@ class _Reader:
         return self.read_input(name, value, where)
 
     def read_input(self, name: str, value: Any, where: str) -> float:
+        return read_number(value, self.given(name, where), where)
+
+    def given(self, name: str, where: str) -> Quantity:
+        """The quantity, where a number may be given for it."""
         quantity = self.solver.quantity(name)
-        if quantity.kind == "bool":
-            raise InputError(f"{where}: {name} is a flag that is computed, and cannot be given")
-        return read_number(value, quantity, where)
+        if quantity.kind in COMPUTED:
+            noun = "flag" if quantity.kind == "bool" else "label"
+            raise InputError(f"{where}: {name} is a {noun} that is computed, and cannot be given")
+        return quantity
 
     def read_table(
         self, name: str, table: Any, axes: Mapping[str, np.ndarray], where: str

@@ -39,6 +39,8 @@ def parse_mapping(content: bytes, label: str, expected: str) -> Mapping[str, Any
     try:
         document = yaml.load(content, Loader=_UniqueKeys)
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in str(error.problem):  # libyaml's own limit, which PyYAML knows from 6.0.4 on
+            raise InputError(f"{label}: {_TOO_DEEP}") from None
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = _PROBLEMS.get(str(error.problem), error.problem)
         raise InputError(f"{label}: line {line}: {problem}") from None

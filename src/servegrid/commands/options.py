@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from servegrid.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +40,19 @@ CATALOG = click.option(
     type=click.Path(path_type=Path),
     help="Your own models and accelerators: a YAML file, or a Hugging Face config.json.",
 )
+
+
+def read_pairs(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
+    """What is given as NAME=VALUE, each name once; InputError otherwise."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise InputError(f"{option}: got {text!r}, expected {example}")
+        if name in found:
+            raise InputError(f"{option}: {name} is given twice, expected it once")
+        found[name] = value
+    return found
 
 
 def open_console() -> Console:

@@ -19,6 +19,14 @@ def kv_read_time(kv_bytes_per_request: float, hbm_bandwidth: float) -> float:
     return kv_bytes_per_request / hbm_bandwidth
 
 
+@quantity(unit="s", long_name="compute time of a decode step", bounds=NOT_NEGATIVE)
+def decode_compute_time(
+    active_parameters: float, max_active_requests: float, peak_flops: float, efficiency: float
+) -> float:
+    """Return 2 P n over the reached FLOP/s: two FLOPs per parameter and token; the reference's step leaves it out."""
+    return 2 * active_parameters * max_active_requests / (peak_flops * efficiency)
+
+
 @quantity(unit="s", long_name="inter-token latency", bounds=POSITIVE, source=REFERENCE, better="lower")
 def itl(weight_read_time: float, kv_read_time: float, max_active_requests: float) -> float:
     """Return the time to read the weights and every running request's cache once; NaN where nothing fits."""

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from servegrid.evaluate import Evaluator
-from servegrid.kernel import Program
+from servegrid.kernel import Program, input_dtype
 from servegrid.parameters import describe
 from servegrid.query.question import Asked, Question
 from servegrid.query.source import Numbers, Places, Source
@@ -44,14 +44,12 @@ def _evaluated(source: Source, numbers: Numbers, places: Places) -> dict[str, tu
     if computed:
         axes = dict.fromkeys((*graph.inputs, *graph.nodes), (POINT,))
         program = Program(replace(graph, outputs=computed), axes, (POINT,), source.floats)
-        doubles = {name: _as_input(values) for name, values in inputs.items()}
-        count = len(next(iter(doubles.values()), np.zeros(1)))
-        found |= Evaluator(program, {POINT: count}, doubles).grid(threads=1)
+        typed = {
+            name: np.array(values, input_dtype(graph.quantity(name).kind), order="C") for name, values in inputs.items()
+        }
+        count = len(next(iter(typed.values()), np.zeros(1)))
+        found |= Evaluator(program, {POINT: count}, typed).grid(threads=1)
     return {name: (found[name], describe(graph.quantity(name))) for name in graph.outputs}
-
-
-def _as_input(values: np.ndarray) -> np.ndarray:
-    return np.array(values, np.bool_ if values.dtype.kind == "b" else np.float64, order="C")
 
 
 def points_dataset(question: Question, places: Places) -> xr.Dataset:
@@ -63,7 +61,8 @@ def points_dataset(question: Question, places: Places) -> xr.Dataset:
     for objective in question.objectives:
         if objective.name in dataset:
             dataset[objective.name].attrs["direction"] = objective.direction
-    coordinates = {axis: (POINT, labels[axis].values[at], labels[axis].attrs) for axis, at in places.items()}
+    axes = [*question.per, *(axis for axis in places if axis not in question.per)]
+    coordinates = {axis: (POINT, labels[axis].values[places[axis]], labels[axis].attrs) for axis in axes}
     return dataset.assign_coords(coordinates).assign_attrs(attributes(question))
 
 
@@ -92,9 +91,10 @@ def _nothing(dtype: np.dtype[Any]) -> Any:
     return np.nan if dtype.kind == "f" else np.zeros((), dtype)[()]
 
 
-def attributes(question: Question) -> dict[str, str]:
+def attributes(question: Question, what: str = "") -> dict[str, str]:
     """What was asked, and of what."""
-    return {"question": question.title, **question.source.attributes}
+    per = {"per": ", ".join(question.per)} if question.per else {}
+    return {"question": question.title(what), **per, **question.source.attributes}
 
 
 def over_groups(question: Question, asked: Asked, look: Sequence[str], values: np.ndarray) -> xr.DataArray:

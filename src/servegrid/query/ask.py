@@ -47,7 +47,7 @@ class Inquiry:
         """The best point of each group; with a count so many of them, along `rank`."""
         question = self.question
         if len(question.objectives) != 1:
-            raise InputError(f"got {len(question.objectives)} objectives, expected one: maximize or minimize")
+            raise InputError(f"{_given(question)}, expected one to maximize or minimize, such as throughput")
         if count is not None and not (type(count) is int and 1 <= count <= MOST_RANKS):
             raise InputError(f"k: got {shown(count)}, expected a whole number, 1 to {MOST_RANKS:,}")
         scores = question.scores()
@@ -66,9 +66,7 @@ class Inquiry:
         """The points of each group that no other one reaches in every objective, along `point`."""
         question = self.question
         if len(question.objectives) < 2:
-            raise InputError(
-                f"got {len(question.objectives)} objective, expected two or more to weigh against each other"
-            )
+            raise InputError(f"{_given(question)}, expected two or more to weigh against each other")
         scores = question.scores()
         asked, [(_, fronts)] = self.look([tuple(scores)], scores, Front(len(scores)))
         spread = over_groups(question, asked, asked.looks[0], fronts).values
@@ -91,7 +89,7 @@ class Inquiry:
         meanings = {"points": "points of the grid", FEASIBLE: "points that fit the memory", "met": "points that count"}
         for name, variable in variables.items():
             variable.attrs = {"long_name": meanings[name], "units": "1"}
-        return self._with_labels(xr.Dataset(variables))
+        return self._with_labels(xr.Dataset(variables), "count points")
 
     def counted(self, texts: Mapping[str, str]) -> dict[str, xr.DataArray]:
         """How often flags are true in each group; name -> count, from name -> expression."""
@@ -109,13 +107,14 @@ class Inquiry:
         self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str
     ) -> xr.Dataset:
         """How many points lie in each bin of a quantity, in each group."""
+        self.question.check_number(of, "of")
         edges = self._edges(of, bins, span, spacing)
         asked, [(counts,)] = self.look([(VALUE,)], {VALUE: self.question.counting(of)}, Bins(tuple(edges)))
         array = over_groups(self.question, asked, (VALUE,), counts * asked.repeated((VALUE,))).rename(dim_0="bin")
         array.attrs = {"long_name": f"points by {of}", "units": "1"}
         unit = {"units": asked.graph.quantity(VALUE).unit, "long_name": of}
         sides = {"left": ("bin", edges[:-1], unit), "right": ("bin", edges[1:], unit)}
-        return self._with_labels(xr.Dataset({"count": array}, coords=sides))
+        return self._with_labels(xr.Dataset({"count": array}, coords=sides), f"histogram of {of}")
 
     def _edges(
         self, of: str, bins: int | Sequence[float], span: tuple[float, float] | None, spacing: str
@@ -156,12 +155,13 @@ class Inquiry:
         levels = np.array(q, float)
         if levels.ndim != 1 or not len(levels) or not ((levels >= 0) & (levels <= 1)).all():
             raise InputError(f"q: got {shown(q)}, expected one number from 0 to 1, or several")
+        self.question.check_number(of, "of")
         asked, values = self._selected(of, levels)
         if np.isnan(values).all():
             raise nothing_found(self, of)
         array = over_groups(self.question, asked, (VALUE,), values).rename(dim_0="quantile")
         array.attrs = {"long_name": f"quantiles of {of}", "units": asked.graph.quantity(VALUE).unit}
-        return self._with_labels(xr.Dataset({of: array}, coords={"quantile": levels}))
+        return self._with_labels(xr.Dataset({of: array}, coords={"quantile": levels}), f"quantiles of {of}")
 
     def _selected(self, of: str, levels: np.ndarray) -> tuple[Asked, np.ndarray]:
         """The value at each level in each group, digit by digit of its bits."""
@@ -194,8 +194,11 @@ class Inquiry:
             np.ones([self._sizes[axis] for axis in self.question.per], np.int64), dims=self.question.per
         )
 
-    def _with_labels(self, dataset: xr.Dataset) -> xr.Dataset:
+    def _with_labels(self, dataset: xr.Dataset, what: str) -> xr.Dataset:
         labels = self.question.source.labels
-        return dataset.assign_coords({axis: labels[axis].variable for axis in self.question.per}).assign_attrs(
-            attributes(self.question)
-        )
+        along = {axis: labels[axis].variable for axis in self.question.per}
+        return dataset.assign_coords(along).assign_attrs(attributes(self.question, what))
+
+
+def _given(question: Question) -> str:
+    return f"got {', '.join(repr(objective.text) for objective in question.objectives) or 'no objective'}"

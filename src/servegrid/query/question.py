@@ -22,6 +22,7 @@ SCORE = "asked_score"  # how good a point is, higher is better; -inf where it do
 VALUE = "asked_value"  # a quantity where the point counts, NaN elsewhere
 MET = "asked_met"  # whether the point counts
 CONDITION = "asked_condition"
+_NO_NUMBERS: Mapping[str, str] = {"bool": "flag", "label": "label"}
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,13 @@ class Question:
         fits = {FEASIBLE: FEASIBLE} if self.source.can_be_infeasible(names, self.conditional) else {}
         return fits | {f"{CONDITION}_{number}": text for number, (text, _) in enumerate(self.conditions, 1)}
 
-    @property
-    def title(self) -> str:
-        """The question in words."""
+    def title(self, what: str = "") -> str:
+        """The question in words; `what` is asked for, or the objectives are."""
         objectives = " and ".join(f"{objective.direction} {objective.text}" for objective in self.objectives)
-        where = f" where {self.where}" if self.where else ""
+        written = self.source.where_text if self.where == self.source.where else self.where
+        where = f" where {written}" if written else ""
         per = f" per {', '.join(self.per)}" if self.per else ""
-        return f"{objectives}{where}{per}".strip()
+        return f"{what or objectives}{where}{per}"
 
     @cached_property
     def conditional(self) -> dict[str, Expression]:
@@ -124,11 +125,15 @@ class Question:
 
     @cached_property
     def _checked_objectives(self) -> None:
-        names = tuple(objective.name for objective in self.objectives)
-        graph = self.source.numbers(names, self.conditional).graph if names else None
         for objective in self.objectives:
-            if graph is not None and graph.quantity(objective.name).kind == "bool":
-                raise InputError(f"{objective.direction}: got {shown(objective.text)}, a flag, expected a number")
+            self.check_number(objective.text, objective.direction)
+
+    def check_number(self, text: str, where: str) -> None:
+        """Raise InputError, which names `where`, unless the expression is a number that the source can give."""
+        known = {VALUE: Expression(expression.parse(text, where), text, where)}
+        kind = self.source.numbers([VALUE], known).graph.quantity(VALUE).kind
+        if kind in _NO_NUMBERS:
+            raise InputError(f"{where}: got {shown(text)}, a {_NO_NUMBERS[kind]}, expected a number")
 
     def counting(self, value: str) -> str:
         """The text of an expression that is `value` where a point counts, and NaN elsewhere."""
@@ -145,7 +150,7 @@ class Question:
 
 
 def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given or ())
+    texts = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     for text in texts:
         if not isinstance(text, str):
             raise InputError(f"{where}: got {shown(text)}, expected a quantity or an expression, as text")
@@ -153,7 +158,7 @@ def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
 
 
 def _axes(source: Source, per: str | Sequence[str]) -> tuple[str, ...]:
-    names = [per] if isinstance(per, str) else list(per)
+    names = _texts(per, "per")
     axes = [str(axis) for axis in source.labels.dims]
     for name in names:
         if name not in axes:

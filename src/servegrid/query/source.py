@@ -6,22 +6,24 @@ they are its variables, and the only equations are the question's own expression
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
+import yaml
 from dask.base import compute
 
 from servegrid import expression
 from servegrid.blocks import Blocks, Region, Variable, block_sizes
 from servegrid.errors import InputError, nearest
 from servegrid.graph import Expression, Graph, build
+from servegrid.kernel import input_dtype
 from servegrid.parameters import FEASIBLE, Parameters, gather
 from servegrid.quantity import Kind, Quantity
-from servegrid.solvers import Solver
+from servegrid.solvers import SOLVERS, Solver
 from servegrid.sweepfile import CASE, SELECTED, Sweep
 from servegrid.units import UnitError, parse_unit
 from servegrid.yamltext import from_yaml
@@ -47,7 +49,7 @@ class Numbers(Protocol):
         """The axes of each input."""
 
     def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
-        """A region of each input along these axes, C-contiguous: double precision, or flags."""
+        """A region of each input along these axes, C-contiguous, in the types of a kernel."""
 
     def at(self, places: Places) -> dict[str, np.ndarray]:
         """Each input at some points, one array of that length for each, in its own type."""
@@ -71,6 +73,10 @@ class Source(Protocol):
     @property
     def where(self) -> str | None:
         """Its own filter."""
+
+    @property
+    def where_text(self) -> str | None:
+        """The same as it was written."""
 
     @property
     def floats(self) -> str:
@@ -126,6 +132,11 @@ class Swept:
         return self.sweep.expressions[SELECTED].text if SELECTED in self.sweep.expressions else None
 
     @property
+    def where_text(self) -> str | None:
+        """The same."""
+        return self.where
+
+    @property
     def floats(self) -> str:
         """The type of its results."""
         return self.sweep.dtype
@@ -144,8 +155,9 @@ class Swept:
         return _Inputs(replace(parameters.graph, outputs=tuple(outputs)), parameters.axes, parameters.inputs)
 
     def _gathered(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Parameters:
-        wanted, known = tuple(dict.fromkeys(outputs)), {**self.sweep.expressions, **expressions}
-        return gather(replace(self.sweep, outputs=wanted, expressions=known))
+        _ = self.parameters  # what is wrong with the sweep itself is said with the name of its file
+        known = {**self.sweep.expressions, **expressions}
+        return gather(replace(self.sweep, outputs=tuple(dict.fromkeys(outputs)), expressions=known, where=""))
 
     def blocks(self, numbers: Numbers, shares: int) -> Blocks:
         """Blocks of many points: nothing of them is kept."""
@@ -192,13 +204,15 @@ class Stored:
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """Its dimensions, in the order of the sweep that made it where it says so."""
-        dims = [str(dim) for dim in self.dataset.sizes]
+        return _in_order(self.dataset.sizes, [CASE, *self.written.get("axes", ())])
+
+    @cached_property
+    def written(self) -> Mapping[str, Any]:
+        """The sweep that made it, as far as it says so."""
         try:
-            written = from_yaml(self.dataset.attrs["sweep"])
-            order = [CASE, *map(str, written.get("axes", ()))]
-        except (KeyError, TypeError, AttributeError):
-            order = []
-        return tuple(sorted(dims, key=lambda dim: order.index(dim) if dim in order else len(order)))
+            return dict(from_yaml(self.dataset.attrs["sweep"]))
+        except (KeyError, TypeError, ValueError, yaml.YAMLError):
+            return {}
 
     @cached_property
     def labels(self) -> xr.Dataset:
@@ -215,13 +229,21 @@ class Stored:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """All its variables but the flags."""
-        return tuple(name for name in map(str, self.dataset.data_vars) if name not in (FEASIBLE, SELECTED))
+        """All its variables but the flags, in the order of the sweep that made it."""
+        solver = SOLVERS.get(str(self.dataset.attrs.get("solver")))
+        default = solver.outputs if solver is not None else ()
+        order = [*self.written.get("outputs", default), *self.written.get("derive", ())]
+        return tuple(name for name in _in_order(self.dataset.data_vars, order) if name not in (FEASIBLE, SELECTED))
 
     @property
     def where(self) -> str | None:
         """The filter that is stored as a flag."""
         return SELECTED if SELECTED in self.dataset else None
+
+    @property
+    def where_text(self) -> str | None:
+        """The filter that gave the flag."""
+        return str(self.dataset[SELECTED].attrs.get("long_name", SELECTED)) if self.where else None
 
     @property
     def floats(self) -> str:
@@ -245,11 +267,12 @@ class Stored:
     def numbers(self, outputs: Sequence[str], expressions: Mapping[str, Expression]) -> Numbers:
         """The question's own expressions, from what is stored."""
         needed = {need: asked.where for asked in expressions.values() for need in expression.names(asked.tree)}
+        known = list(dict.fromkeys([*self.outputs, *self.quantities]))
         for name, where in {**dict.fromkeys(outputs, "outputs"), **needed}.items():
             if name not in self.quantities and name not in expressions:
                 raise InputError(
-                    f"{where}: {name!r} is not stored{nearest(name, self.quantities)}, "
-                    f"expected one of {', '.join(self.quantities)}; ask the sweep itself for more"
+                    f"{where}: {name!r} is not stored{nearest(name, known)}, expected one of {', '.join(known)}; "
+                    "ask the sweep itself for more"
                 )
         store = Solver("store", "a stored dataset", {}, (), inputs=self.quantities)
         graph = build(store, outputs, (), expressions)
@@ -268,6 +291,11 @@ class Stored:
         return Blocks(sizes, whole)
 
 
+def _in_order(names: Iterable[Hashable], order: Sequence[str]) -> tuple[str, ...]:
+    """The names in this order; those that it lacks come last."""
+    return tuple(sorted(map(str, names), key=lambda name: order.index(name) if name in order else len(order)))
+
+
 def _quantity(name: str, variable: xr.Variable) -> Quantity:
     """What the attributes say of a variable; a unit that makes no sense here is left out."""
     unit = str(variable.attrs.get("display_units", variable.attrs.get("units", "1")))
@@ -275,7 +303,11 @@ def _quantity(name: str, variable: xr.Variable) -> Quantity:
         parse_unit(unit)
     except UnitError:
         unit = "1"
-    return Quantity(name, unit, str(variable.attrs.get("long_name", name)), _KINDS[variable.dtype.kind])
+    long_name, labels = (
+        str(variable.attrs.get("long_name", name)),
+        tuple(variable.attrs.get("flag_meanings", "").split()),
+    )
+    return Quantity(name, unit, long_name, "label" if labels else _KINDS[variable.dtype.kind], labels=labels)
 
 
 def _chunks(variables: Iterable[xr.Variable]) -> dict[str, int]:
@@ -301,9 +333,9 @@ class _Variables:
     def load(self, region: Region, axes: Axes) -> dict[str, np.ndarray]:
         parts = [v.isel({axis: region[axis] for axis in self.dims[name]}).data for name, v in self.variables.items()]
         found = {}
-        for (name, variable), values in zip(self.variables.items(), _computed(parts), strict=True):
-            kind = np.bool_ if variable.dtype.kind == "b" else np.float64
-            found[name] = _ordered(np.asarray(values, kind), self.dims[name], axes[name])
+        for name, values in zip(self.variables, _computed(parts), strict=True):
+            typed = np.asarray(values, input_dtype(self.graph.quantity(name).kind))
+            found[name] = _ordered(typed, self.dims[name], axes[name])
         return found
 
     def at(self, places: Places) -> dict[str, np.ndarray]:

@@ -1,0 +1,1 @@
+"""What an input buys: elasticities, tornadoes, Sobol indices; none of them compiles more than one kernel."""
