@@ -75,7 +75,7 @@ CONTENDERS = {contender.name: contender for contender in _ALL if contender.avail
 def alone(contender: Contender, problem: Problem) -> tuple[float, int]:
     """Seconds to prepare (compile, without a cache) and peak memory of two runs, the imports included."""
     import_module(f"benchmarks.{contender.module}")
-    if contender.module == "with_jax":
+    if contender.module.endswith("_jax"):
         import_module("jax")
     _ = problem.facts  # reading the catalogue is no compiling
     with TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ def warm(problem: Problem, arrays: Arrays) -> Run:
 
 def tiles(problem: Problem, arrays: Arrays, threads: int) -> Run:
     """The same, one model on one accelerator at a time (512 KiB for each array): intermediates stay in cache."""
-    parts = [(part(problem.facts, *place), part(problem.opened(arrays), *place)) for place in _places(problem)]
+    parts = [(part(problem.facts, *place), part(problem.opened(arrays), *place)) for place in places(problem)]
     parts.insert(0, parts.pop())  # kv_fragmentation has no model and no accelerator: any part may write it
     work = [_work(parts[0][1]) for _ in range(threads)]
 
@@ -64,7 +64,8 @@ def _fill_all(parts: Sequence[tuple[Arrays, Arrays]], work: list[np.ndarray]) ->
         fill(facts, out, work)
 
 
-def _places(problem: Problem) -> Iterator[tuple[int, int]]:
+def places(problem: Problem) -> Iterator[tuple[int, int]]:
+    """Of every model on every accelerator."""
     return product(range(problem.sizes["model"]), range(problem.sizes["hardware"]))
 
 
@@ -81,7 +82,24 @@ def _work(out: Arrays) -> list[np.ndarray]:
     return [aligned(out["throughput"].shape) for _ in range(2)]
 
 
-def expressions(
+def expressions(**facts: np.ndarray) -> dict[str, np.ndarray]:
+    """One expression for each equation."""
+    found = served(**facts)
+    n, weights, per_request, tokens = (found[name] for name in ("n", "weights", "per_request", "tokens"))
+    static = np.maximum(1, np.floor(0.6 * n))
+    static_itl = (weights + static * per_request) / facts["hbm_bandwidth"]
+    speedup = found["throughput"] / (static / static_itl)
+    return {
+        "throughput": found["throughput"],
+        "ttft": found["ttft"],
+        "itl": np.where(n > 0, found["itl"], np.nan),
+        "max_active_requests": n.astype(np.int64),
+        "kv_fragmentation": (tokens - facts["seq_len"]) / tokens,
+        "speedup_vs_static": np.where(n > 0, speedup, np.nan),
+    }
+
+
+def served(
     *,
     parameters: np.ndarray,
     active_parameters: np.ndarray,
@@ -98,25 +116,22 @@ def expressions(
     efficiency: np.ndarray,
     max_batch_size: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """One expression for each equation."""
+    """How many requests run at once, how fast, and what that follows from; where none runs, ITL means nothing."""
     weights = parameters * bytes_per_element
     tokens = page_size * np.ceil(seq_len / page_size)
     per_request = 2 * layers * kv_heads * head_dim * bytes_per_element * tokens
     room = np.floor(np.maximum(hbm_capacity - weights, 0) / per_request)
     n = np.minimum(max_batch_size, room)
     itl = (weights + n * per_request) / hbm_bandwidth
-    static = np.maximum(1, np.floor(0.6 * n))
-    static_itl = (weights + static * per_request) / hbm_bandwidth
-    throughput = n / itl
-    speedup = throughput / (static / static_itl)
     prefill = (2 * active_parameters * seq_len + 4 * layers * heads * head_dim * seq_len**2) * max_batch_size
     return {
-        "throughput": throughput,
+        "n": n,
+        "weights": weights,
+        "per_request": per_request,
+        "tokens": tokens,
+        "itl": itl,
+        "throughput": n / itl,
         "ttft": prefill / (peak_flops * efficiency) + DISPATCH_TIME,
-        "itl": np.where(n > 0, itl, np.nan),
-        "max_active_requests": n.astype(np.int64),
-        "kv_fragmentation": (tokens - seq_len) / tokens,
-        "speedup_vs_static": np.where(n > 0, speedup, np.nan),
     }
 
 

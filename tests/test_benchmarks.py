@@ -20,7 +20,7 @@ from benchmarks import bench_command, bench_compile, bench_evaluate, bench_store
 from benchmarks.contenders import CONTENDERS, REFERENCE, TOLERANCE, check, difference, disagreement
 from benchmarks.grid import FULL, OUTPUT_AXES, OUTPUTS, TINY, Problem, aligned
 from benchmarks.measure import best_seconds, in_child, peak_resident
-from benchmarks.peers import Figure, Row
+from benchmarks.rows import Figure, Row
 from servegrid.catalog import Catalog
 from servegrid.kernel import CACHE_VARIABLE
 
@@ -212,7 +212,14 @@ def test_a_run_of_the_command_is_measured(tmp_path: Path) -> None:
 def test_asv_finds_the_benchmarks() -> None:
     settings = json.loads((ROOT / "asv.conf.json").read_text())
     found = {path.stem for path in (ROOT / settings["benchmark_dir"]).glob("bench_*.py")}
-    assert found == {"bench_command", "bench_compile", "bench_evaluate", "bench_running", "bench_store"}
+    assert found == {
+        "bench_command",
+        "bench_compile",
+        "bench_evaluate",
+        "bench_questions",
+        "bench_running",
+        "bench_store",
+    }
 
 
 def test_evaluation_benchmarks_run(monkeypatch: pytest.MonkeyPatch) -> None:

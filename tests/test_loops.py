@@ -98,11 +98,13 @@ def test_a_frontier_that_is_thinned_out_on_the_way_is_the_same(values: np.ndarra
 FRONTS = st.lists(points(2, COARSE), min_size=3, max_size=3)
 
 
-@given(FRONTS)
-def test_frontiers_may_be_merged_in_any_order(parts: list[np.ndarray]) -> None:
+@given(FRONTS, st.sampled_from([-1, 0, 3, 2**18]))
+def test_frontiers_may_be_merged_in_any_order(parts: list[np.ndarray], limit: int) -> None:
     starts = np.cumsum([0, *map(len, parts)])
     reducer = Front(2)
-    with nothing_compiled():
+    with nothing_compiled() as patch:
+        patch.setattr(front, "MOST_CANDIDATES", limit)  # side by side, or thinned out at once
+        patch.setattr(front, "BLOCKS", 0)
         found = []
         for start, part in zip(starts, parts, strict=False):
             kept = reducer.begin(np.arange(1))
@@ -110,8 +112,8 @@ def test_frontiers_may_be_merged_in_any_order(parts: list[np.ndarray]) -> None:
                 reducer.look(kept, 0, int(start), [part[None, :, 0], part[None, :, 1]])
             found.append(reducer.found(kept, lambda places: places))
         one, two, three = found
-        left = reducer.merged(reducer.merged(one, two), three)
-        right = reducer.merged(one, reducer.merged(three, two))
+        left = reducer.finished(reducer.merged(reducer.merged(one, two), three))
+        right = reducer.finished(reducer.merged(one, reducer.merged(three, two)))
     assert sorted(left[1][0]) == sorted(right[1][0]) == search(np.concatenate(parts))
     assert np.array_equal(left[0][0], right[0][0])
 

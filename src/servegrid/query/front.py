@@ -18,6 +18,8 @@ from servegrid.query.reduce import Found, Locate
 WINDOW = 128
 # Points that passed the window, before those that are dominated all the same are taken out.
 MOST_CANDIDATES = 2**18
+# Blocks whose frontiers are put side by side, before what is dominated by another block is taken out.
+BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,16 @@ class Front:
         return _ragged([points for points, _ in fronts]), _ragged([locate(places) for _, places in fronts])
 
     def merged(self, one: Found, other: Found) -> Found:
-        fronts = [
-            maximal(np.concatenate([points, more]), np.concatenate([places, others]))
-            for points, places, more, others in zip(*one, *other, strict=True)
-        ]
+        fronts = []
+        for points, places, more, others in zip(*one, *other, strict=True):
+            both = np.concatenate([points, more]), np.concatenate([places, others])
+            # Not for each of many blocks: a large frontier would be sorted again every time.
+            due = len(points) > MOST_CANDIDATES + BLOCKS * len(more)
+            fronts.append(maximal(*both) if due else both)
+        return _ragged([points for points, _ in fronts]), _ragged([places for _, places in fronts])
+
+    def finished(self, found: Found) -> Found:
+        fronts = [maximal(points, places) for points, places in zip(*found, strict=True)]
         return _ragged([points for points, _ in fronts]), _ragged([places for _, places in fronts])
 
 

@@ -155,7 +155,7 @@ def _texts(given: str | Sequence[str] | None, where: str) -> list[str]:
     for text in texts:
         if not isinstance(text, str):
             raise InputError(f"{where}: got {shown(text)}, expected a quantity or an expression, as text")
-    return [text.strip() for text in texts]
+    return [str(text).strip() for text in texts]
 
 
 def _axes(source: Source, per: str | Sequence[str]) -> tuple[str, ...]:

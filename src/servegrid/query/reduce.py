@@ -47,7 +47,10 @@ class Reducer(Protocol):
         """What is found in no points."""
 
     def merged(self, one: Found, other: Found) -> Found:
-        """What both have found, for the same groups."""
+        """What both have found, for the same groups; it may hold more than is left in the end."""
+
+    def finished(self, found: Found) -> Found:
+        """What is left in the end."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ class Leaders:
         scores, places = (np.concatenate(parts, axis=1) for parts in zip(one, other, strict=True))
         return self._leading(scores, places)
 
+    def finished(self, found: Found) -> Found:
+        return found
+
     def _leading(self, scores: np.ndarray, places: np.ndarray) -> Found:
         """The first `count` of each group."""
         order = np.lexsort((places, -scores), axis=1)[:, : self.count]
@@ -122,6 +128,9 @@ class _Summed(ABC):
 
     def merged(self, one: Found, other: Found) -> Found:
         return tuple(np.add(*parts) for parts in zip(one, other, strict=True))
+
+    def finished(self, found: Found) -> Found:
+        return found
 
 
 @dataclass(frozen=True)

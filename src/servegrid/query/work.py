@@ -139,7 +139,7 @@ def look_through(
                     array[groups] = values
         if progress is not None:
             progress(piece.points)
-    return found
+    return [reducer.finished(part) for reducer, part in zip(reducers, found, strict=True)]
 
 
 def _tasks(blocks: Blocks) -> Iterator[Task]:
