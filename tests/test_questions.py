@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from uncompiled import nothing_compiled
 
 import servegrid as sg
-from servegrid.query import source
+from servegrid.query import stored, swept
 
 # Axes on which some outputs do not depend, labels in no order, ties wherever the memory limits the batch.
 AXES: dict[str, list[Any]] = {
@@ -80,8 +80,8 @@ def asked(draw: st.DrawFn) -> dict[str, Any]:
 
 def cut(patch: pytest.MonkeyPatch, case: dict[str, Any]) -> None:
     """Make blocks and tiles as small as the case wants them."""
-    patch.setattr(source, "BLOCK_POINTS", case["block"])
-    patch.setattr(source, "BLOCK_BYTES", 8 * case["block"])
+    patch.setattr(swept, "BLOCK_POINTS", case["block"])
+    patch.setattr(stored, "BLOCK_BYTES", 8 * case["block"])
     patch.setattr("servegrid.evaluate.TILE_BYTES", case["tile"])
 
 

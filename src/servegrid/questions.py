@@ -43,7 +43,9 @@ from servegrid.job import Progress
 from servegrid.place import place_of
 from servegrid.query.ask import Inquiry
 from servegrid.query.question import Question
-from servegrid.query.source import Source, Stored, Swept
+from servegrid.query.source import Source
+from servegrid.query.stored import Stored
+from servegrid.query.swept import Swept
 from servegrid.store import ROOT, STATUS, open_store
 from servegrid.sweepfile import Sweep
 

@@ -22,7 +22,7 @@ from servegrid.query.answer import POINT, by_group, leading, over_groups, with_l
 from servegrid.query.ask import Inquiry
 from servegrid.query.question import Asked, Question
 from servegrid.query.reduce import Count, Leaders, Reducer
-from servegrid.query.source import Swept
+from servegrid.query.swept import Swept
 from servegrid.runner import Report
 from servegrid.sweepfile import SELECTED
 
