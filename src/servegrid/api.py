@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,19 @@ import pandas as pd
 import xarray as xr
 
 from servegrid.crews import crew
+from servegrid.errors import InputError
 from servegrid.evaluate import prepare
 from servegrid.explanation import Explanation
+from servegrid.growth import stored_sweep
 from servegrid.job import Progress
 from servegrid.missing import Part
 from servegrid.parameters import gather
+from servegrid.place import place_of
 from servegrid.planning import DEFAULT_MEMORY, Plan, make_plan
 from servegrid.results import labelled, lazy
 from servegrid.runner import store_sweep
 from servegrid.solvers import Solver
-from servegrid.store import open_store
+from servegrid.store import is_store, open_store, read_root
 from servegrid.sweepfile import Sweep, make_sweep, read_sweep
 from servegrid.threads import Threads
 from servegrid.verification import SAMPLE, Verdict, check_store
@@ -31,7 +35,7 @@ SweepLike = str | Path | Sweep | None
 
 
 def load(file: SweepLike = None, **keywords: Any) -> Sweep:
-    """The checked sweep of a file, or of the words of a sweep file given as keywords.
+    """The checked sweep of a file, of a store, or of the words of a sweep file given as keywords.
 
     InputError, in one sentence, for anything that is wrong with it.
     """
@@ -42,7 +46,15 @@ def load(file: SweepLike = None, **keywords: Any) -> Sweep:
         return make_sweep(content)
     if content:
         raise TypeError(f"give a sweep file or keywords, not both (got {file!r} and {', '.join(content)})")
-    return read_sweep(file)
+    return _of_store(file) if is_store(file) else read_sweep(file)
+
+
+def _of_store(store: str | Path) -> Sweep:
+    """The sweep that a store says it holds."""
+    root = read_root(place_of(store))
+    if root is None:
+        raise InputError(f"{store}: is no store that a run wrote, expected one, or a sweep file")
+    return replace(stored_sweep(root), where=f"{store}: ")
 
 
 def sweep(

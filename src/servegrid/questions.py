@@ -46,7 +46,7 @@ from servegrid.query.question import Question
 from servegrid.query.source import Source
 from servegrid.query.stored import Stored
 from servegrid.query.swept import Swept
-from servegrid.store import ROOT, STATUS, open_store
+from servegrid.store import ROOT, STATUS, is_store, open_store
 from servegrid.sweepfile import Sweep
 
 Grid = str | Path | Sweep | xr.Dataset | None
@@ -61,11 +61,6 @@ def open_dataset(store: str | Path) -> xr.Dataset:
     dataset = open_store(place)
     _refuse_unfinished(dataset, f"{place}: ")
     return dataset
-
-
-def is_store(grid: object) -> bool:
-    """Whether this names a place rather than a sweep file."""
-    return isinstance(grid, str | Path) and ("://" in str(grid) or Path(grid).is_dir())
 
 
 def _refuse_unfinished(dataset: xr.Dataset, where: str = "") -> None:

@@ -291,6 +291,11 @@ def cut_short(root: Root, variables: Mapping[str, Variable], sizes: Mapping[str,
     return keys
 
 
+def is_store(given: object) -> bool:
+    """Whether this names a store rather than a sweep file."""
+    return isinstance(given, str | Path) and ("://" in str(given) or Path(given).is_dir())
+
+
 def open_store(place: str | Path | Place, as_dask: bool = True) -> xr.Dataset:
     """The dataset of a store, lazily; without dask, what is indexed is read when its values are asked for."""
     place = place if isinstance(place, Place) else place_of(place)

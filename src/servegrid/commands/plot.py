@@ -134,7 +134,8 @@ def _check(kind: str, given: Mapping[str, Any]) -> None:
 def _opened(source: str) -> xr.Dataset:
     """The results of a sweep file, or those in a store."""
     from servegrid.api import sweep
-    from servegrid.questions import is_store, open_dataset
+    from servegrid.questions import open_dataset
+    from servegrid.store import is_store
 
     return open_dataset(source) if is_store(source) else sweep(source)
 

@@ -47,9 +47,9 @@ def sensitivity(
     For each input and output the elasticity: by how many percent the output rises for each percent of the input. Of a
     sweep along axes the median over all points, and what 10 % to 90 % of them have.
     """
-    from servegrid.sweepfile import read_sweep
+    from servegrid.api import load
 
-    checked = read_sweep(sweep)
+    checked = load(sweep)
     words: dict[str, Any] = {"at": read_pairs("--at", at, "AXIS=LABEL such as model=llama-3.1-8b")}
     spans = read_pairs("--range", ranges, "NAME=LOW..HIGH such as hbm_bandwidth=2..8TB/s")
     chosen = {name: value for name, value in options.items() if value not in (None, ())}
