@@ -85,7 +85,7 @@ class Rows:
         if isinstance(value, str):
             return value
         if "flag_meanings" in self.dataset[name].attrs:
-            return str(self.dataset[name].attrs["flag_meanings"].split()[value].replace("_", " "))
+            return str(self.dataset[name].attrs["flag_meanings"].split()[value])
         unit = self.unit(name)
         if isinstance(value, float) and isnan(value):
             return "-"
