@@ -21,7 +21,7 @@ import psutil  # type: ignore[import-untyped]  # comes with distributed
 import yaml
 
 from benchmarks.grid import FULL, OUTPUT_AXES, OUTPUTS, Problem
-from benchmarks.measure import peak_resident
+from benchmarks.measure import in_child, peak_resident
 from servegrid.units import to_number
 
 COMMAND = (sys.executable, "-c", "from servegrid.cli import main; main()")
@@ -57,7 +57,8 @@ def run(
     axes = {axis: list(values) for axis, values in problem.axes.items()}
     file.write_text(yaml.safe_dump({**problem.words, "axes": axes, **(words or {})}, sort_keys=False))
     started = perf_counter()
-    peak, workers = _peaks_of([*COMMAND, "run", str(file), "--out", str(store), "--memory", memory, *options])
+    command = [*COMMAND, "run", str(file), "--out", str(store), "--memory", memory, *options]
+    peak, workers = in_child(_peaks_of, command)  # a small parent: its own size counts until the command's begins
     seconds = perf_counter() - started
     return Usage(seconds, peak, sum(path.stat().st_size for path in store.rglob("*") if path.is_file()), workers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,6 +15,9 @@ import pytest
 from servegrid.kernel import Kernel, Program
 
 
+_ONE_AT_A_TIME = threading.Lock()  # modules are the same for all threads
+
+
 def uncompiled(program: Program) -> Kernel:
     """The generated module as plain Python: its decorator does nothing."""
 
@@ -21,7 +25,7 @@ def uncompiled(program: Program) -> Kernel:
         return _silent
 
     namespace: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
+    with _ONE_AT_A_TIME, pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
         exec(compile(program.source, "<generated>", "exec"), namespace)
     return Kernel(program, namespace["fill"])
