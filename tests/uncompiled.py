@@ -14,7 +14,6 @@ import pytest
 
 from servegrid.kernel import Kernel, Program
 
-
 _ONE_AT_A_TIME = threading.Lock()  # modules are the same for all threads
 
 
