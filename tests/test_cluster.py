@@ -181,7 +181,7 @@ def test_ctrl_c_ends_all_processes_with_one_sentence(
 ) -> None:
     """A terminal sends it to the command and to all of its workers."""
     out = tmp_path / "o.zarr"
-    with clusters.watched_run(tmp_path, Watch(tmp_path / "notes", pause=0.3), "--workers", "2") as run:
+    with clusters.watched_run(tmp_path, Watch(tmp_path / "notes", pause=1.0), "--workers", "2") as run:
         until(lambda: len(chunk_files(out)) > 3)
         assert len(clusters.session(run.pid)) > 2
         os.killpg(run.pid, signal.SIGINT)
@@ -200,7 +200,7 @@ def test_workers_end_with_a_command_that_is_killed_and_what_they_stored_is_kept(
     sweep_file: Path, undisturbed: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "o.zarr"
-    with clusters.watched_run(tmp_path, Watch(tmp_path / "notes", pause=0.3), "--workers", "2") as run:
+    with clusters.watched_run(tmp_path, Watch(tmp_path / "notes", pause=1.0), "--workers", "2") as run:
         until(lambda: len(chunk_files(out)) > 3)
         run.kill()
         until(lambda: not clusters.session(run.pid))
