@@ -12,8 +12,9 @@ import xarray as xr
 
 from servegrid.errors import InputError
 from servegrid.facts import LABELS, OPTIONAL, along, givers, sources
-from servegrid.graph import Graph, build, read_equation
+from servegrid.graph import Graph, build
 from servegrid.quantity import COMPUTED, Quantity
+from servegrid.reading import read_equation
 from servegrid.solvers import Solver
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.units import udunits

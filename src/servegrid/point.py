@@ -53,7 +53,7 @@ class Walkthrough:
     def _row(self, name: str) -> list[str]:
         quantity, value = self.graph.quantity(name), self.values[name]
         shown = _shown(value, quantity)
-        origin = f"= {self.graph.nodes[name].formula}" if name in self.graph.nodes else self.origins[name]
+        origin = f"= {self.graph.nodes[name].written}" if name in self.graph.nodes else self.origins[name]
         return [name, shown, quantity.long_name, origin]
 
     def __rich__(self) -> Sheet:
