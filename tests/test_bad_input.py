@@ -695,7 +695,8 @@ def test_a_column_and_a_value_for_the_same(here: Path) -> None:
         (None, "own.yaml: no such file, expected YAML or the config.json of a model"),
         (
             GOOD,
-            "own.yaml: got an unknown key 'axes', expected a mapping with models, accelerators, precisions, engines or links",
+            "own.yaml: got an unknown key 'axes', "
+            "expected a mapping with models, accelerators, precisions, engines or links",
         ),
         ("- a\n", "own.yaml: got a list, expected a mapping with models, accelerators, precisions, engines or links"),
         (
