@@ -1,5 +1,6 @@
 """The quantities that no equation gives: the model's shape, the device, formats, and the deployment."""
 
+from servegrid.equations.engine import ENGINE
 from servegrid.equations.inputs import INPUTS
 from servegrid.quantity import COUNT, NOT_NEGATIVE, POSITIVE, Bounds, Quantity
 
@@ -114,51 +115,6 @@ DEPLOYMENT = (
     Quantity("index_value_bytes", "byte", "size of one value of the indexer's keys, scales included", bounds=POSITIVE),
 )
 
-
-def _share(name: str, long_name: str) -> Quantity:
-    return Quantity(name, "1", long_name, bounds=Bounds(above=0, at_most=1))
-
-
-def _time(name: str, long_name: str) -> Quantity:
-    return Quantity(name, "s", long_name, bounds=NOT_NEGATIVE)
-
-
-ENGINE = (
-    *(
-        _share(f"gemm_{of}_share_{form}", f"share of the peak {words} that matrices reach at {form}")
-        for of, words in {"bandwidth": "bandwidth", "flops": "FLOP/s"}.items()
-        for form in ("bf16", "fp8", "fp4")
-    ),
-    _share("expert_bandwidth_share", "share of the peak bandwidth that grouped matrices of experts reach"),
-    _share("expert_flops_share", "rate of wide grouped matrices as a share of a dense one's"),
-    Quantity("half_width", "1", "inner width at which grouped matrices reach half their rate", bounds=NOT_NEGATIVE),
-    Quantity("expert_tile", "token", "rows of the largest tile of grouped matrices", bounds=NOT_NEGATIVE),
-    Quantity("weight_only_bytes", "byte", "cost of expanding a weight, as bytes read", bounds=NOT_NEGATIVE),
-    _share("routing_exponent_balanced", "growth of distinct experts with tokens, with balanced routers"),
-    _share("routing_exponent_plain", "growth of distinct experts with tokens, with other routers"),
-    _share("kv_bandwidth_share_bf16", "share of the peak bandwidth at which caches of 16 bits are read"),
-    _share("kv_bandwidth_share_fp8", "share of the peak bandwidth at which caches of 8 bits are read"),
-    _share("attention_flops_share", "share of the peak FLOP/s that attention reaches"),
-    _time("kernel_time", "time of a kernel beside its work, within a graph"),
-    Quantity("kernel_factor", "1", "kernels that the engine runs, over those that are counted", bounds=NOT_NEGATIVE),
-    _time("eager_launch_time", "time to launch a kernel outside a graph"),
-    _time("collective_latency", "latency of a one-shot collective"),
-    _time("collective_latency_per_gpu", "latency that each device adds to a one-shot collective"),
-    _time("bulk_latency", "latency of a bandwidth-optimal collective"),
-    _share("link_share", "share of the link's bandwidth that collectives reach"),
-    _time("expert_parallel_time", "dispatch and combine of one layer with expert parallel"),
-    _time("frontend_time", "time of a request before the scheduler: tokenise, HTTP"),
-    _time("step_time", "time of scheduler and sampler per step"),
-    _time("sequence_time", "host time per running sequence and step"),
-    _time("prefill_overhead", "time that a pass with prompts takes beside its work"),
-    Quantity("admission_steps", "step", "steps until a new request enters one", bounds=NOT_NEGATIVE),
-    Quantity("mixed_prefill", "1", "share of prompts that share a pass with decoding requests", bounds=FRACTION),
-    _share("memory_share", "share of the memory that the engine takes"),
-    _share("free_share", "share of what is left that the KV cache takes"),
-    Quantity("output_reserved", "1", "share of the output that a request needs to be admitted", bounds=FRACTION),
-    Quantity("queue_share", "1", "share of the wait behind other prompts that counts", bounds=FRACTION),
-)
-
 SERVING_INPUTS = {
-    quantity.name: quantity for quantity in (*SHARED, *MODEL, *HARDWARE, *PRECISION, *DEPLOYMENT, *ENGINE)
+    quantity.name: quantity for quantity in (*SHARED, *MODEL, *HARDWARE, *PRECISION, *DEPLOYMENT, *ENGINE.values())
 }
