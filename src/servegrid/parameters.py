@@ -186,7 +186,8 @@ def _coordinates(
     for name, fact in facts.items():
         if name not in coordinates and len(fact.dims) == 1:
             quantity = sweep.solver.quantity(name)
-            values = fact.values.astype(np.int64) if quantity.kind == "int" else fact.values
+            whole = quantity.kind == "int" and bool(np.isfinite(fact.values).all())
+            values = fact.values.astype(np.int64) if whole else fact.values
             read_in = sources(sweep.catalog, name, labels)
             attributes = describe(quantity, "; ".join(f"{label}: {source}" for label, source in read_in.items()))
             coordinates[name] = xr.Variable(fact.dims, values, attributes)

@@ -1,20 +1,39 @@
 """Routed experts: how many distinct ones a batch touches, and grouped matrices of narrow shards in tiles."""
 
+from math import log
+
 from servegrid.equations.serving.gemm import gemm_time, token_time
 from servegrid.quantity import NOT_NEGATIVE, POSITIVE, quantity
 
 HEAPS = "distinct items among draws; exponent below 1: Heaps' law"
 
 
-def experts_touched(
-    experts: float, experts_per_token: float, expert_parallel: float, tokens: float, routing_exponent: float
-) -> float:
-    """Return (E/ep) (1 - (1 - k/E)^(N^g)): distinct experts of one group that N tokens use.
+SMALLEST_MISS = 1e-300
+# exp(-40) is below the last digit of 1.
+LARGEST_EXPONENT = 40
 
-    g = 1: tokens route evenly and apart; g < 1: some experts are popular. k = E gives E/ep, N = 1 gives k/ep.
+
+def decay(x: float) -> float:
+    """Return exp(-x) for 0 <= x <= 40, to 1e-13: a series for x/256, squared eight times.
+
+    A power takes 8 ns, whatever else a loop does; this is a dozen multiplications, several points at a time.
     """
-    missed = (1 - experts_per_token / experts) ** max(tokens, 1) ** routing_exponent
-    return experts / expert_parallel * (1 - missed)  # type: ignore[no-any-return]  # a power is Any
+    y = x / 256
+    series = 1 - y * (1 - y / 2 * (1 - y / 3 * (1 - y / 4 * (1 - y / 5 * (1 - y / 6)))))
+    to_4 = series * series * series * series
+    to_16 = to_4 * to_4 * to_4 * to_4
+    to_64 = to_16 * to_16 * to_16 * to_16
+    return to_64 * to_64 * to_64 * to_64
+
+
+def experts_touched(rank_experts: float, miss_rate: float, tokens: float, routing_exponent: float) -> float:
+    """Return (E/ep) (1 - exp(-c N^g)), c = -log(1 - k/E): distinct experts of one group that N tokens use.
+
+    g = 1: tokens route evenly and apart, (1 - k/E)^N misses; g < 1: some experts are popular. k = E gives E/ep, N = 1
+    gives k/ep.
+    """
+    drawn = max(tokens, 1) ** routing_exponent
+    return rank_experts * (1 - decay(min(miss_rate * drawn, LARGEST_EXPONENT)))
 
 
 def expert_time(touched: float, rows: float, read_time: float, row_time: float, tile: float) -> float:
@@ -26,6 +45,18 @@ def expert_time(touched: float, rows: float, read_time: float, row_time: float, 
 def routing_exponent(balanced_router: float, routing_exponent_balanced: float, routing_exponent_plain: float) -> float:
     """Return g, nearer to 1 where a bias balances the router. Checked with DeepSeek-R1 and gpt-oss, one of each."""
     return routing_exponent_balanced if balanced_router > 0 else routing_exponent_plain
+
+
+@quantity(unit="1", long_name="routed experts of one group", bounds=POSITIVE)
+def rank_experts(experts: float, expert_parallel: float) -> float:
+    """Return E / ep. Checked for ep of 1 to 8."""
+    return experts / expert_parallel
+
+
+@quantity(unit="1", long_name="rate at which tokens leave fewer experts untouched", bounds=POSITIVE)
+def miss_rate(experts: float, experts_per_token: float) -> float:
+    """Return c = -log(1 - k/E), finite also where every token uses every expert. Checked for k/E of 1/32."""
+    return -log(max(1 - experts_per_token / experts, SMALLEST_MISS))
 
 
 @quantity(unit="1", long_name="inner width of an expert's shard", bounds=NOT_NEGATIVE)
@@ -75,11 +106,9 @@ def expert_dispatch_time(expert_layers: float, expert_parallel: float, expert_pa
 @quantity(
     unit="1", long_name="distinct experts of a group that a decode step touches", bounds=NOT_NEGATIVE, source=HEAPS
 )
-def touched_experts(
-    experts: float, experts_per_token: float, expert_parallel: float, stage_tokens: float, routing_exponent: float
-) -> float:
+def touched_experts(rank_experts: float, miss_rate: float, stage_tokens: float, routing_exponent: float) -> float:
     """Return (E/ep) (1 - (1 - k/E)^(N^g)). Checked for N of 1 to 512."""
-    return experts_touched(experts, experts_per_token, expert_parallel, stage_tokens, routing_exponent)
+    return experts_touched(rank_experts, miss_rate, stage_tokens, routing_exponent)
 
 
 @quantity(unit="s", long_name="routed experts of a decode step", bounds=NOT_NEGATIVE, better="lower")

@@ -53,7 +53,8 @@ def prefill_gemm_time(
 
 @quantity(unit="s", long_name="routed experts that a prompt adds", bounds=NOT_NEGATIVE)
 def prefill_expert_time(
-    experts: float,
+    rank_experts: float,
+    miss_rate: float,
     experts_per_token: float,
     expert_parallel: float,
     routing_exponent: float,
@@ -68,8 +69,8 @@ def prefill_expert_time(
     fellows = fellow_tokens * attention_data_parallel
     tokens = prompt_tokens * attention_data_parallel + fellows
     share = experts_per_token / expert_parallel
-    touched = experts_touched(experts, experts_per_token, expert_parallel, tokens, routing_exponent)
-    touched_anyway = experts_touched(experts, experts_per_token, expert_parallel, fellows, routing_exponent)
+    touched = experts_touched(rank_experts, miss_rate, tokens, routing_exponent)
+    touched_anyway = experts_touched(rank_experts, miss_rate, fellows, routing_exponent)
     both = expert_time(touched, tokens * share, expert_read_time, expert_row_time, expert_tile)
     anyway = expert_time(touched_anyway, fellows * share, expert_read_time, expert_row_time, expert_tile)
     return both - min(fellow_tokens, 1) * anyway
