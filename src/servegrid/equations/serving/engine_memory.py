@@ -21,7 +21,7 @@ def widest_inner(
     return widest / ((2 + gated_ffn) * hidden_size)
 
 
-@quantity(unit="byte", long_name="peak of one pass, on one device", bounds=POSITIVE, source=LOGGED, better="lower")
+@quantity(unit="byte", long_name="peak of one pass, on one device", bounds=NOT_NEGATIVE, source=LOGGED, better="lower")
 def activation_memory(
     max_batched_tokens: float,
     hidden_size: float,

@@ -80,13 +80,15 @@ def bottleneck(
     time_collectives: float,
     time_launch: float,
     prefill_stall: float,
+    prefill_collective_time: float,
+    prefill_time: float,
     step_tokens: float,
 ) -> float:
     """Return the term that holds throughput down; each is tried in turn.
 
     Requests wait for memory: its capacity (also where nothing fits). They wait for the batch limit: that. Then the
     largest part of a token's time: reading (weights, experts, caches that are bound by it), computing (those that are
-    not, and prompts), collectives, or launches, a fixed cost that more requests in the batch would share.
+    not, and prompts), collectives (also of prompts), or launches, a fixed cost that a larger batch would share.
     """
     rank = concurrency / attention_data_parallel
     weights = time_weights if dense_read_time >= decode_tokens * dense_token_time else 0.0
@@ -94,8 +96,10 @@ def bottleneck(
     experts = routed if touched_experts * expert_read_time >= routed else 0.0
     caches = time_kv if kv_read_time >= kv_request_time else 0.0
     reading = weights + experts + caches
-    computing = time_weights + routed + time_kv - reading + prefill_stall * step_tokens
-    linked = time_collectives + expert_dispatch_time
+    stall = prefill_stall * step_tokens
+    sending = stall * min(prefill_collective_time / prefill_time, 1)
+    computing = time_weights + routed + time_kv - reading + stall - sending
+    linked = time_collectives + expert_dispatch_time + sending
     rest = INTERCONNECT if linked >= time_launch else BATCH_LIMIT
     other = rest if max(linked, time_launch) > computing else COMPUTE
     of_step = MEMORY_BANDWIDTH if reading >= max(max(linked, time_launch), computing) else other
