@@ -30,9 +30,26 @@ from servegrid.solvers import SERVING, Solver
 DATA = Path(__file__).parent / "data"
 RUNS = pd.read_csv(DATA / "serving_runs.csv", comment="#")
 MEASURED = ["date", "ttft_ms", "tpot_ms", "expected_ttft_ms", "expected_tpot_ms"]
-DENSE = {"model": "llama-3.1-70b", "hardware": "h100-sxm", "precision": "fp8", "engine": "vllm", "tensor_parallel": 4}
-EXPERTS = {"model": "gpt-oss-120b", "hardware": "h200", "precision": "mxfp4", "engine": "tensorrt-llm"}
-LATENT = {"model": "deepseek-r1", "hardware": "b200", "precision": "fp8", "engine": "sglang", "tensor_parallel": 8}
+DENSE: Mapping[str, Any] = {
+    "model": "llama-3.1-70b",
+    "hardware": "h100-sxm",
+    "precision": "fp8",
+    "engine": "vllm",
+    "tensor_parallel": 4,
+}
+EXPERTS: Mapping[str, Any] = {
+    "model": "gpt-oss-120b",
+    "hardware": "h200",
+    "precision": "mxfp4",
+    "engine": "tensorrt-llm",
+}
+LATENT: Mapping[str, Any] = {
+    "model": "deepseek-r1",
+    "hardware": "b200",
+    "precision": "fp8",
+    "engine": "sglang",
+    "tensor_parallel": 8,
+}
 LOAD = {"input_len": 2000, "output_len": 500, "concurrency": 32}
 
 
@@ -138,11 +155,11 @@ def test_prefill_flops_of_one_prompt_pair_by_pair() -> None:
 
 def test_a_mixture_of_which_each_token_uses_all_is_dense() -> None:
     """k = E experts of W / E parameters are one dense network of W, but for the way that grouped kernels run."""
-    plain = {"expert_bandwidth_share": 0.8, "expert_flops_share": 1, "half_width": 0, "expert_tile": 0}
-    shares = {name: 0.8 for name in SERVING.inputs if name.startswith("gemm_")}
+    plain: dict[str, Any] = {"expert_bandwidth_share": 0.8, "expert_flops_share": 1, "half_width": 0, "expert_tile": 0}
+    shares: dict[str, Any] = {name: 0.8 for name in SERVING.inputs if name.startswith("gemm_")}
     dense = {**DENSE, **plain, **shares, "kernels": 100, "mixed_prefill": 1, "concurrency": 1}
     width = solved(DENSE, outputs=("ffn_weights",), dense_layers=1, tensor_parallel=1)["ffn_weights"]
-    mixed = {"dense_layers": 0, "expert_layers": 80, "experts": 8, "experts_per_token": 8}
+    mixed: dict[str, Any] = {"dense_layers": 0, "expert_layers": 80, "experts": 8, "experts_per_token": 8}
     mixed |= {"ffn_parameters": 0, "expert_parameters": width / 8, "router_parameters": 0}
     for concurrency in (1, 40, 300):
         one = solved(dense, concurrency=concurrency)
@@ -161,7 +178,7 @@ def test_a_window_longer_than_the_context_is_full_attention(share: float) -> Non
 
 
 def test_a_latent_vector_as_wide_as_all_heads_is_multi_head_attention() -> None:
-    heads = {"heads": 64, "tensor_parallel": 1, "attention_flops_share": 1, "kernels": 500}
+    heads: dict[str, Any] = {"heads": 64, "tensor_parallel": 1, "attention_flops_share": 1, "kernels": 500}
     one = solved(DENSE, **heads, kv_cache_heads=64, kv_head_values=2 * 128, bf16_flops=1e30)
     other = solved(DENSE, **heads, kv_cache_heads=1, kv_head_values=64 * 2 * 128, latent=1, bf16_flops=1e30)
     same(one, other)
@@ -173,7 +190,13 @@ def test_an_indexer_that_chooses_all_tokens_is_full_attention() -> None:
 
 @pytest.mark.parametrize("point", [DENSE, EXPERTS, LATENT], ids=["dense", "experts", "latent"])
 def test_neutral_defaults_are_neutral(point: Mapping[str, Any]) -> None:
-    neutral = {"pipeline_parallel": 1, "prefix_hit_rate": 0, "draft_len": 0, "disaggregated": 0, "output_cv": 0}
+    neutral: dict[str, Any] = {
+        "pipeline_parallel": 1,
+        "prefix_hit_rate": 0,
+        "draft_len": 0,
+        "disaggregated": 0,
+        "output_cv": 0,
+    }
     same(
         solved(point), solved(point, **neutral, acceptance=0.7, transfer_bandwidth=1, max_len=2500, longest_output=500)
     )
@@ -189,7 +212,7 @@ def test_neutral_defaults_are_neutral(point: Mapping[str, Any]) -> None:
         ({"output_cv": 1}, False),
     ],
 )
-def test_each_option_does_what_it_is_for(changed: Mapping[str, float], gains: bool) -> None:
+def test_each_option_does_what_it_is_for(changed: Mapping[str, Any], gains: bool) -> None:
     one, other = solved(DENSE), solved(DENSE, **changed)
     assert (other["tpot"] < one["tpot"]) == gains
 
@@ -211,7 +234,7 @@ def test_nothing_falls_or_rises_the_wrong_way(
 ) -> None:
     value = solved(point)
     least = gather(load(solver=SERVING, values={**LOAD, **point})).inputs[name]
-    more = solved(point, **{name: float(least) * 1.4})
+    more = solved({**point, name: float(least) * 1.4})
     for output in outputs:
         change = more[output] - value[output]
         assert change <= 1e-15 if falls else change >= -1e-15, output
@@ -241,9 +264,9 @@ def test_an_ideal_engine_on_one_accelerator_is_continuous_batching(concurrency: 
     """Requests that hold `tokens` all their life. Sums of some ten terms: 1e-12. The embedding, which is read by row,
     must be tied, and P the parameters that are in matrices: the reference reads all it has."""
     tokens = 3000
-    ideal = {"model": "qwen2.5-1.5b", "hardware": "h100-sxm", "precision": "bf16", "engine": "ideal"}
-    memory = {"visible_share": 1, "context_bytes": 0, "activation_memory": 0, "max_batch_size": 64}
-    lengths = {"mean_context": tokens, "request_tokens": tokens, "input_len": tokens, "output_len": 1}
+    ideal: dict[str, Any] = {"model": "qwen2.5-1.5b", "hardware": "h100-sxm", "precision": "bf16", "engine": "ideal"}
+    memory: dict[str, Any] = {"visible_share": 1, "context_bytes": 0, "activation_memory": 0, "max_batch_size": 64}
+    lengths: dict[str, Any] = {"mean_context": tokens, "request_tokens": tokens, "input_len": tokens, "output_len": 1}
     one = solved({**ideal, **memory, **lengths}, concurrency=concurrency, page_size=1)
     reference = {name: value for name, value in ideal.items() if name != "engine"}
     reference |= {"parameters": one["weight_memory"] / 2, "seq_len": tokens, "page_size": 1, "efficiency": 1}
