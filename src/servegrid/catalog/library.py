@@ -91,9 +91,7 @@ class Catalog:
 
     def constants(self, engine: str) -> Mapping[str, Constant]:
         """All constants of an engine, its own and those that it inherits; CatalogError where it lacks one."""
-        found: dict[str, Constant] = {}
-        for short in self._lineage(engine):
-            found = {**self.engines[short].constants, **found}
+        found = self.constants_found(engine)
         lacking = [name for name in ENGINE if name not in found]
         if lacking:
             raise CatalogError(
@@ -101,6 +99,11 @@ class Catalog:
                 "or 'like' with an engine that has it, such as vllm"
             )
         return found
+
+    def constants_found(self, engine: str) -> Mapping[str, Constant]:
+        """As `constants`, where some may be lacking: `common` is no engine that runs."""
+        stated = [self.engines[short].constants for short in reversed(self._lineage(engine))]
+        return {name: constant for constants in stated for name, constant in constants.items()}
 
     def _lineage(self, engine: str) -> tuple[str, ...]:
         """The short names of an engine, the one that it is like, and so on; CatalogError where there is no end."""
@@ -118,7 +121,7 @@ class Catalog:
         """The name under which the catalogue lists an entry; CatalogError where there is none."""
         short = self._names.get((kind, name.lower()))
         if short is None:
-            known = self._entries(kind)
+            known = self.entries(kind)
             raise CatalogError(
                 f"unknown {kind} {name!r}{nearest(name, known)}; "
                 f"'servegrid catalog list {kind}s' shows all {len(known)}"
@@ -132,7 +135,7 @@ class Catalog:
         inherits has the source of the engine that states it.
         """
         short = self.short_name(kind, name)
-        entry = self._entries(kind)[short]
+        entry = self.entries(kind)[short]
         if isinstance(entry, Engine) and fact.startswith("constants."):
             return self._source_of_constant(short, fact.removeprefix("constants."))
         while fact and fact not in entry.source_of:
@@ -148,7 +151,8 @@ class Catalog:
                 return self.sources["engine", short][key] if key else None
         return None
 
-    def _entries(self, kind: Kind) -> Mapping[str, Entry]:
+    def entries(self, kind: Kind) -> Mapping[str, Entry]:
+        """All entries of a kind by short name."""
         by_kind: Mapping[Kind, Mapping[str, Entry]] = {
             "model": self.models,
             "accelerator": self.accelerators,
@@ -160,7 +164,7 @@ class Catalog:
 
     def _records(self) -> Iterator[Record]:
         for kind in CLASSES:
-            for name, entry in self._entries(kind).items():
+            for name, entry in self.entries(kind).items():
                 yield Record(kind, name, entry, self.sources[kind, name])
 
 
