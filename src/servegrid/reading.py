@@ -14,6 +14,7 @@ from typing import cast
 from servegrid import expression
 from servegrid.errors import InputError
 from servegrid.quantity import Quantity, quantity_of
+from servegrid.variant import Variant
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,26 @@ def read_equation(function: Callable[..., float]) -> Node:
     positional arguments. Each call becomes steps of its own, so a quantity is computed by the same operations in the
     same order as when Python calls the function.
     """
+    if isinstance(function, Variant):
+        return _renamed(read_equation(function.base), function)
     declared = quantity_of(function)
     reader = _Reader(declared.name)
     arguments = _arguments(_source(function, reader.where), reader.where)
     reader.function(function, declared.name, {name: ast.Name(name, ast.Load()) for name in arguments}, ())
     return Node(declared, arguments, tuple(reader.steps), reader.calls)
+
+
+def _renamed(node: Node, variant: Variant) -> Node:
+    """The node of the base under the names of the variant."""
+    names = dict(variant.renamed)
+    steps = {step: variant.declared.name + step.removeprefix(node.quantity.name) for step, _ in node.steps}
+    rename = _Rename({old: ast.Name(new, ast.Load()) for old, new in {**names, **steps}.items()})
+    return Node(
+        variant.declared,
+        tuple(names.get(need, need) for need in node.needs),
+        tuple((steps[step], rename.visit(_copy(tree))) for step, tree in node.steps),
+        {steps[step]: rename.visit(_copy(call)) for step, call in node.calls.items()},
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ from servegrid.equations.inputs import INPUTS
 from servegrid.equations.serving.inputs import SERVING_INPUTS
 from servegrid.errors import InputError, shown
 from servegrid.quantity import Quantity, quantity_of
+from servegrid.variant import variants
 
 Equation = Callable[..., float]
 
@@ -104,10 +105,17 @@ CONTINUOUS_BATCHING = Solver(
     },
 )
 
+_PHENOMENA = in_modules(*serving.PHENOMENA)
+
 SERVING = Solver(
     name="serving",
     title="A serving engine on several accelerators, with measured constants",
-    equations=in_modules(*serving.PHENOMENA),
+    equations={
+        **_PHENOMENA,
+        # A rate of requests in place of a number of them needs two more batches; nothing else asks for these.
+        **variants(_PHENOMENA, "rank_requests", "alone", "of a lone request"),
+        **variants(_PHENOMENA, "rank_requests", "full", "of a full batch"),
+    },
     inputs=SERVING_INPUTS,
     outputs=(
         *("ttft", "tpot", "itl", "request_latency"),

@@ -10,6 +10,7 @@ outside. Linear and sparse attention, prefix hits, drafts, pools and pipelines: 
 """
 
 from servegrid.equations.serving import (
+    arrival,
     attention,
     collectives,
     cost,
@@ -31,6 +32,7 @@ from servegrid.equations.serving import (
 )
 
 PHENOMENA = (
+    arrival,
     attention,
     collectives,
     cost,

@@ -92,7 +92,9 @@ DEPLOYMENT = (
     Quantity("input_len", "token", "mean length of a prompt", bounds=COUNT),
     Quantity("output_len", "token", "mean length of an output", bounds=COUNT),
     Quantity("output_cv", "1", "coefficient of variation of the outputs' lengths", bounds=NOT_NEGATIVE),
-    Quantity("concurrency", "request", "requests that clients keep open, of the whole server", bounds=COUNT),
+    Quantity(
+        "request_rate", "request/s", "requests that arrive per second, where concurrency is not given", bounds=POSITIVE
+    ),
     Quantity("tensor_parallel", "1", "devices that share one attention layer", "int", COUNT),
     Quantity("pipeline_parallel", "1", "pipeline stages", "int", COUNT),
     Quantity("attention_data_parallel", "1", "data-parallel ranks of a stage's attention", "int", COUNT),
