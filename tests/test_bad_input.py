@@ -693,8 +693,12 @@ def test_a_column_and_a_value_for_the_same(here: Path) -> None:
     ("catalog", "message"),
     [
         (None, "own.yaml: no such file, expected YAML or the config.json of a model"),
-        (GOOD, "own.yaml: got an unknown key 'axes', expected a mapping with models, accelerators or precisions"),
-        ("- a\n", "own.yaml: got a list, expected a mapping with models, accelerators or precisions"),
+        (
+            GOOD,
+            "own.yaml: got an unknown key 'axes', "
+            "expected a mapping with models, accelerators, precisions, engines or links",
+        ),
+        ("- a\n", "own.yaml: got a list, expected a mapping with models, accelerators, precisions, engines or links"),
         (
             "precisions:\n  mine: {title: Mine, bytes_per_element: 0, peak_flops_formats: [fp8]}\n",
             "own.yaml: precisions.mine.bytes_per_element: got 0, expected a value greater than 0",

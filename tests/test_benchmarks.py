@@ -47,9 +47,9 @@ def by_hand(point: Mapping[str, Any]) -> dict[str, float]:
     catalog = Catalog.default()
     model, device = catalog.model(point["model"]).architecture, catalog.accelerator(point["hardware"])
     form = catalog.precision(point["precision"])
-    weights = model.parameters * form.bytes_per_element
+    weights = model.parameters * form.number_bytes
     tokens = point["page_size"] * ceil(point["seq_len"] / point["page_size"])
-    request = 2 * model.attention_layers * model.kv_heads * model.head_dim * form.bytes_per_element * tokens
+    request = 2 * model.attention_layers * model.kv_heads * model.head_dim * form.number_bytes * tokens
     n = min(point["max_batch_size"], max(0, floor((device.memory_capacity - weights) / request)))
     attention = 4 * model.attention_layers * model.heads * model.head_dim * point["seq_len"] ** 2
     prefill = (2 * model.active_parameters * point["seq_len"] + attention) * point["max_batch_size"]

@@ -108,7 +108,7 @@ def test_help_names_all_commands() -> None:
         ("solve", ["--model", "--hardware", "--precision", "--seq-len", "--page-size", "--set NAME=VALUE"]),
         ("plot", ["SWEEP-OR-STORE", "--kind [heatmap|lines|", "--of", "--x AXIS", "--at AXIS=LABEL", "--out FILE"]),
         ("catalog", ["list", "search", "show"]),
-        ("catalog list", ["--catalog", "[models|accelerators|precisions]"]),
+        ("catalog list", ["--catalog", "[models|accelerators|precisions|engines|links]"]),
         ("catalog search", ["TEXT", "--catalog"]),
         ("catalog show", ["NAME", "--catalog"]),
     ],
@@ -388,9 +388,9 @@ def test_solve_takes_a_model_from_its_own_config(tmp_path: Path, solved: str) ->
 
 def test_catalog_lists_every_entry() -> None:
     text, known = said("catalog", "list"), Catalog.default()
-    for entries in (known.models, known.accelerators, known.precisions):
+    for entries in (known.models, known.accelerators, known.precisions, known.engines, known.links):
         assert [name for name in entries if row(text, name) is None] == []
-    assert said("catalog", "list", "precisions").count("\n") < 20
+    assert said("catalog", "list", "precisions").count("\n") < 30
 
 
 def test_catalog_search_looks_at_names_titles_and_aliases_in_any_case() -> None:
@@ -408,6 +408,18 @@ def test_catalog_show_gives_each_fact_its_source() -> None:
     assert (fact, value) == ("memory_bandwidth", "3.35 TB/s")
     assert re.search(r"https://\S+, read 20\d\d-\d\d-\d\d$", source)
     assert "('" not in said("catalog", "show", "fp8")  # a list is no Python tuple
+
+
+def test_catalog_shows_how_each_constant_of_an_engine_was_got() -> None:
+    text = said("catalog", "show", "trtllm")
+    assert text.startswith("tensorrt-llm  TensorRT-LLM\n")
+    _, value, source = cells(row(text, "constants.free_share"))
+    assert value == "0.9 (documented: free_gpu_memory_fraction)"
+    assert "KvCacheConfig" in source
+    assert cells(row(text, "constants.kernel_time"))[1].startswith("3.65 µs (fitted: prior 3.5 us")
+    assert "link_share" in said("catalog", "show", "common")
+    assert cells(row(said("catalog", "show", "nvfp4-ffn"), "parts.attention"))[1] == "bf16"
+    assert fields(said("catalog", "list", "links"), "nvlink-5-nvl72")["connects"] == "72"
 
 
 def test_catalog_shows_the_entries_of_a_user(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ import pytest
 import servegrid as sg
 from servegrid import CONTINUOUS_BATCHING, InputError, Quantity
 from servegrid.api import load
-from servegrid.graph import Graph, build, check_unit, read_equation
+from servegrid.graph import Graph, build, check_unit
 from servegrid.parameters import gather
 from servegrid.quantity import COMPUTED
+from servegrid.reading import read_equation
 
 POINT = {"model": "opt-13b", "hardware": "a100-40gb", "precision": "fp16", "seq_len": 1000}
 
@@ -118,6 +119,76 @@ def texting(seq_len: float) -> float:
 @quantity(unit="1", long_name="global")
 def outside(seq_len: float) -> float:
     return seq_len * NOWHERE
+
+
+def transfer_time(size: float, rate: float) -> float:
+    """Return a time, in two steps and with a number of the module."""
+    reached = rate * SHARE
+    return size / reached
+
+
+def slower(size: float, rate: float) -> float:
+    return max(transfer_time(size, rate), transfer_time(size + size, rate))
+
+
+def endless(x: float) -> float:
+    return endless(x)
+
+
+def one_of(x: float, choice: float = 1) -> float:
+    return x
+
+
+def steps_of_its_own(x: float) -> float:
+    for _ in range(3):
+        pass
+    return x
+
+
+@quantity(unit="s", long_name="through helper functions")
+def through_helpers(weight_bytes: float, hbm_bandwidth: float, itl: float) -> float:
+    reached = 3 * weight_bytes
+    return slower(reached, hbm_bandwidth / 2) + transfer_time(reached + weight_bytes, hbm_bandwidth) - itl
+
+
+@quantity(unit="byte", long_name="a wrong unit through a helper function")
+def wrong_through_helper(weight_bytes: float, hbm_bandwidth: float) -> float:
+    return transfer_time(weight_bytes, hbm_bandwidth)
+
+
+@quantity(unit="1", long_name="adds within a helper function what cannot be added")
+def mixed_in_helper(seq_len: float, hbm_bandwidth: float, ttft: float) -> float:
+    return slower(ttft, seq_len) + slower(seq_len, seq_len)
+
+
+@quantity(unit="1", long_name="recursion")
+def recursive(seq_len: float) -> float:
+    return endless(seq_len)
+
+
+@quantity(unit="1", long_name="calls an equation")
+def calls_an_equation(seq_len: float) -> float:
+    return large(seq_len)
+
+
+@quantity(unit="1", long_name="by name")
+def by_keyword(seq_len: float) -> float:
+    return slower(seq_len, rate=2)
+
+
+@quantity(unit="1", long_name="too few")
+def too_few(seq_len: float) -> float:
+    return slower(seq_len)
+
+
+@quantity(unit="1", long_name="defaults")
+def with_defaults(seq_len: float) -> float:
+    return one_of(seq_len)
+
+
+@quantity(unit="1", long_name="a loop in a helper function")
+def loop_in_helper(seq_len: float) -> float:
+    return 1 + steps_of_its_own(seq_len)
 
 
 @quantity(unit="1", long_name="nothing")
@@ -363,6 +434,24 @@ def test_whole_numbers_do_not_overflow_in_a_kernel(own: ModuleType) -> None:
         ),
         (("empty",), "equation empty: got no return, expected assignments and one return"),
         (("outside",), "equation outside: 'NOWHERE' is neither an argument nor a number of its module"),
+        (("wrong_through_helper",), "equation wrong_through_helper: declared in byte, but its formula gives s"),
+        (("recursive",), "equation recursive, in endless: endless calls itself, expected a function that ends"),
+        (
+            ("calls_an_equation",),
+            "equation calls_an_equation: large is an equation: expected large as an argument in place of a call",
+        ),
+        (("by_keyword",), "equation by_keyword: got slower(seq_len, rate=2), expected slower(size, rate)"),
+        (("too_few",), "equation too_few: got slower(seq_len), expected slower(size, rate)"),
+        (
+            ("with_defaults",),
+            "equation with_defaults, in one_of: got (x: float, choice: float=1), "
+            "expected the names of quantities alone",
+        ),
+        (
+            ("loop_in_helper",),
+            "equation loop_in_helper, in steps_of_its_own: expected assignments and one return, "
+            "got 'for _ in range(3):\\n    pass'",
+        ),
     ],
 )
 def test_an_equation_outside_the_language_is_refused(names: tuple[str, ...], message: str, own: ModuleType) -> None:
@@ -373,3 +462,34 @@ def test_an_equation_outside_the_language_is_refused(names: tuple[str, ...], mes
 
 def test_a_formula_is_written_for_people(own: ModuleType) -> None:
     assert read_equation(own.draft_tokens).formula == ("floor(0.25 * seq_len) if floor(0.25 * seq_len) > 0 else nan")
+
+
+def test_helper_functions_are_written_out(own: ModuleType) -> None:
+    node = read_equation(own.through_helpers)
+    one, other = (
+        "slower(3 * weight_bytes, hbm_bandwidth / 2)",
+        "transfer_time(3 * weight_bytes + weight_bytes, hbm_bandwidth)",
+    )
+    assert node.written == f"{one} + {other} - itl"
+    assert "transfer_time" not in node.formula
+    assert "0.25" in node.formula
+    names = [name for name, _ in node.steps]
+    assert len(set(names)) == len(names)
+    assert names[-1] == "through_helpers"
+
+
+def test_units_are_checked_in_helper_functions(own: ModuleType) -> None:
+    with pytest.raises(InputError, match=r"equation mixed_in_helper: the units in .* do not fit: got"):
+        _solve(own, "mixed_in_helper")
+
+
+def test_helper_functions_give_the_same_bits_as_when_python_calls_them(own: ModuleType) -> None:
+    solver = CONTINUOUS_BATCHING.extended(own.through_helpers)
+    keywords: dict[str, Any] = {"values": {**POINT, "efficiency": 0.5, "max_batch_size": 7}, "solver": solver}
+    swept = sg.sweep(axes={"hbm_bandwidth": [1e12, 1.555e12, 3.35e12]}, outputs=["through_helpers"], **keywords)
+    for bandwidth, found in zip(swept.hbm_bandwidth.values, swept.through_helpers.values, strict=True):
+        point = sg.sweep(
+            values={**keywords["values"], "hbm_bandwidth": bandwidth}, outputs=["weight_bytes", "itl"], solver=solver
+        )
+        inputs = (float(point.weight_bytes), float(bandwidth), float(point.itl))
+        assert own.through_helpers(*inputs) == found

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from servegrid.catalog import Catalog, CatalogError, Kind, Source
-from servegrid.catalog.library import _catalog, _read_yaml
+from servegrid.catalog.library import _catalog
+from servegrid.catalog.records import read_yaml
 from servegrid.errors import InputError
 
 CATALOG = Catalog.default()
@@ -84,8 +85,8 @@ def test_names_of_one_kind_are_unknown_to_another() -> None:
             "'servegrid catalog list accelerators' shows all 40",
         ),
         ("precision", "fp17", "unknown precision 'fp17' (did you mean fp16?); "
-         "'servegrid catalog list precisions' shows all 8"),
-        ("precision", "zzz", "unknown precision 'zzz'; 'servegrid catalog list precisions' shows all 8"),
+         "'servegrid catalog list precisions' shows all 16"),
+        ("precision", "zzz", "unknown precision 'zzz'; 'servegrid catalog list precisions' shows all 16"),
     ],
 )  # fmt: skip
 def test_unknown_names_get_the_nearest(kind: Kind, name: str, message: str) -> None:
@@ -204,7 +205,7 @@ def test_another_json_is_named_after_itself(tmp_path: Path) -> None:
 # What is refused.
 
 WHERE = "my-gpus.yaml: accelerators.my-gpu"
-LAYOUT = "expected a mapping with models, accelerators or precisions"
+LAYOUT = "expected a mapping with models, accelerators, precisions, engines or links"
 REFUSED = {
     "unit": (
         GPU.replace("3 TB/s", "3 GiB"),
@@ -379,7 +380,7 @@ def test_what_the_importer_refuses_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_name_that_two_files_of_the_package_share_is_refused() -> None:
-    records = _read_yaml(GPU.encode(), "one.yaml") + _read_yaml(GPU.encode(), "two.yaml")
+    records = read_yaml(GPU.encode(), "one.yaml") + read_yaml(GPU.encode(), "two.yaml")
     with pytest.raises(CatalogError) as refusal:
         _catalog(records)
     assert str(refusal.value) == (

@@ -181,10 +181,12 @@ for question in ask.COMMANDS:
 
 @main.group()
 def catalog() -> None:
-    """Models, accelerators, precisions, with sources."""
+    """Models, accelerators, engines and more, with sources."""
 
 
-KIND = click.argument("kind", type=click.Choice(["models", "accelerators", "precisions"]), required=False)
+KIND = click.argument(
+    "kind", type=click.Choice(["models", "accelerators", "precisions", "engines", "links"]), required=False
+)
 
 
 @catalog.command("list")
@@ -209,14 +211,14 @@ def search_entries(text: str, kind: str | None, catalog: tuple[Path, ...]) -> No
 @CATALOG
 def show_entry(name: str, catalog: tuple[Path, ...]) -> None:
     """Show all facts of one entry, with their sources."""
-    from servegrid import report
+    from servegrid import entries
     from servegrid.catalog import Catalog
 
-    report.print_entry(open_console(), Catalog.default().extended(*catalog), name)
+    entries.print_entry(open_console(), Catalog.default().extended(*catalog), name)
 
 
 def _show_entries(text: str, kind: str | None, paths: tuple[Path, ...]) -> None:
-    from servegrid import report
+    from servegrid import entries
     from servegrid.catalog import Catalog
 
-    report.print_entries(open_console(), Catalog.default().extended(*paths), text, kind)
+    entries.print_entries(open_console(), Catalog.default().extended(*paths), text, kind)

@@ -14,7 +14,7 @@ from math import isnan, nan
 from servegrid import show
 from servegrid.catalog import Catalog
 from servegrid.errors import InputError, shown
-from servegrid.facts import PEAK_FLOPS, of_entry, peak_flops
+from servegrid.facts import of_entries
 from servegrid.graph import Graph, build
 from servegrid.point import solve_point
 from servegrid.solvers import CONTINUOUS_BATCHING
@@ -193,13 +193,17 @@ class ContinuousBatchingModel:
         form = catalog.precision(precision)
         values = {
             **CONTINUOUS_BATCHING.defaults,
-            **(of_entry(catalog, "model", model) if isinstance(model, str) else model.values()),
+            **(
+                of_entries(catalog, {"model": model}, CONTINUOUS_BATCHING.names)
+                if isinstance(model, str)
+                else model.values()
+            ),
             **(
                 _hardware_values(catalog, hardware, precision)
                 if isinstance(hardware, str)
                 else hardware.values(catalog.short_name("precision", precision))
             ),
-            "bytes_per_element": form.bytes_per_element,
+            "bytes_per_element": form.number_bytes,
             **_checked(
                 "solve",
                 seq_len=seq_len,
@@ -220,7 +224,8 @@ def _checked(where: str, **values: float) -> dict[str, float]:
 
 
 def _hardware_values(catalog: Catalog, name: str, precision: str) -> dict[str, float]:
-    return {**of_entry(catalog, "hardware", name), PEAK_FLOPS: peak_flops(catalog, name, precision)}
+    labels = {"hardware": name, "precision": precision}
+    return of_entries(catalog, labels, CONTINUOUS_BATCHING.names)
 
 
 @cache

@@ -45,7 +45,7 @@ class Explanation:
             " x ".join(axes) or "-",
             f"{size // variable.itemsize:,}",
             show.number(size, "byte") if held else "-",
-            program.graph.nodes[name].formula if name in program.graph.nodes else self.parameters.origins[name],
+            program.graph.nodes[name].written if name in program.graph.nodes else self.parameters.origins[name],
         ]
 
     def __rich__(self) -> Sheet:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from math import isclose
 from typing import cast
 
@@ -16,27 +13,9 @@ from pint.facets.plain import PlainUnit as Unit
 from servegrid import expression
 from servegrid.errors import InputError, nearest
 from servegrid.quantity import Kind, Quantity, quantity_of
+from servegrid.reading import Node, read_equation
 from servegrid.solvers import Solver
 from servegrid.units import UnitError, parse_unit, registry
-
-
-@dataclass(frozen=True)
-class Node:
-    """One equation as data: the quantity that it gives, those that it needs, and how.
-
-    `steps` are assignments in order; the last one gives the quantity itself.
-    """
-
-    quantity: Quantity
-    needs: tuple[str, ...]
-    steps: tuple[tuple[str, ast.expr], ...]
-
-    @property
-    def formula(self) -> str:
-        """The equation as text, for people."""
-        local = dict(self.steps[:-1])
-        tree = _Substitute(local).visit(_copy(self.steps[-1][1]))
-        return ast.unparse(expression.worded(tree, self.quantity.labels))
 
 
 @dataclass(frozen=True)
@@ -220,78 +199,3 @@ def spell(unit: Unit | None, tree: ast.expr) -> str:
     chosen = reduced.units if _converts_by(tree, float(reduced.magnitude)) else quantity.units
     text = f"{chosen:~C}".replace("**", "^")
     return text or "1"
-
-
-@cache
-def read_equation(function: Callable[..., float]) -> Node:
-    """An equation's Node, read from its source; InputError where it leaves the language of equations."""
-    declared = quantity_of(function)
-    where = f"equation {declared.name}"
-    tree = _source(function, where)
-    signature = tree.args
-    if signature.vararg or signature.kwarg or signature.kwonlyargs or signature.defaults:
-        raise InputError(f"{where}: got ({ast.unparse(signature)}), expected the names of quantities alone")
-    arguments = tuple(argument.arg for argument in signature.args)
-    body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
-    if not body:
-        raise InputError(f"{where}: got no return, expected assignments and one return")
-    local: dict[str, str] = {}
-    steps: list[tuple[str, ast.expr]] = []
-    for statement in body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=target)], value=value) if statement is not body[-1]:
-                name = f"{declared.name}__{target}"
-            case ast.Return(value=ast.expr() as value) if statement is body[-1]:
-                target, name = declared.name, declared.name
-            case _:
-                raise InputError(f"{where}: expected assignments and one return, got {ast.unparse(statement)!r}")
-        if target in local or target in arguments:
-            raise InputError(f"{where}: {target!r} is assigned twice, expected a new name for each step")
-        expression.check(value, where)
-        steps.append((name, _resolve(value, arguments, local, function, where)))
-        local[target] = name
-    return Node(declared, arguments, tuple(steps))
-
-
-def _source(function: Callable[..., float], where: str) -> ast.FunctionDef:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-    except (OSError, SyntaxError):
-        raise InputError(f"{where}: its source cannot be found, expected a function defined in a file") from None
-    if not isinstance(tree, ast.FunctionDef):
-        raise InputError(f"{where}: got {ast.unparse(tree)!r}, expected a function defined with def")
-    return tree
-
-
-def _resolve(
-    tree: ast.expr,
-    arguments: Sequence[str],
-    local: Mapping[str, str],
-    function: Callable[..., float],
-    where: str,
-) -> ast.expr:
-    """The tree with local names made unique and the module's constants written out."""
-    replacements: dict[str, ast.expr] = {}
-    for name in expression.names(tree):
-        constant = inspect.unwrap(function).__globals__.get(name)
-        if name in local:
-            replacements[name] = ast.Name(local[name], ast.Load())
-        elif name not in arguments and type(constant) in (int, float):
-            replacements[name] = ast.Constant(constant)
-        elif name not in arguments:
-            raise InputError(f"{where}: {name!r} is neither an argument nor a number of its module")
-    return _Substitute(replacements).visit(_copy(tree))  # type: ignore[no-any-return]
-
-
-class _Substitute(ast.NodeTransformer):
-    """Replaces names by trees."""
-
-    def __init__(self, by: Mapping[str, ast.expr]) -> None:
-        self.by = by
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self.visit(_copy(self.by[node.id])) if node.id in self.by else node
-
-
-def _copy(tree: ast.expr) -> ast.expr:
-    return ast.parse(ast.unparse(tree), mode="eval").body

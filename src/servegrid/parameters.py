@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 
 from servegrid.errors import InputError
-from servegrid.facts import LABELS, OPTIONAL, along, givers, sources
-from servegrid.graph import Graph, build, read_equation
+from servegrid.facts import OPTIONAL, along, givers, labels_of, sources
+from servegrid.graph import Graph, build
 from servegrid.quantity import COMPUTED, Quantity
+from servegrid.reading import read_equation
 from servegrid.solvers import Solver
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.units import udunits
@@ -71,14 +72,13 @@ def gather(sweep: Sweep) -> Parameters:
 
 def _gather(sweep: Sweep) -> Parameters:
     labels = _labels(sweep)
-    known = along(sweep.catalog, labels)
-    facts = {name: fact for name, fact in known.items() if name in sweep.solver.names}
     chosen = _chosen(sweep)
+    facts = along(sweep.catalog, labels, sweep.solver.names - chosen.keys())
     given = {*facts, *chosen}
     graph = build(sweep.solver, sweep.outputs, given, sweep.expressions)
     if _needs_feasible(sweep.solver, graph):
         graph = build(sweep.solver, (*sweep.outputs, FEASIBLE), given, sweep.expressions)
-    coordinates = _coordinates(sweep, labels, {name: facts[name] for name in facts if name not in chosen})
+    coordinates = _coordinates(sweep, labels, facts)
     variables, origins = {}, {}
     for name, quantity in graph.inputs.items():
         value = chosen.get(name, facts.get(name, sweep.solver.defaults.get(name)))
@@ -138,7 +138,7 @@ def _origin(
 def _labels(sweep: Sweep) -> dict[str, xr.DataArray]:
     """The catalogue names in use, for each kind: along an axis, along the cases, or a single one."""
     found = {}
-    for kind in LABELS:
+    for kind in labels_of(sweep.solver):
         if kind in sweep.axes:
             found[kind] = xr.DataArray(sweep.axes[kind], dims=kind)
         elif kind in sweep.columns:
@@ -153,9 +153,10 @@ def _labels(sweep: Sweep) -> dict[str, xr.DataArray]:
 
 def _chosen(sweep: Sweep) -> dict[str, Any]:
     """What the sweep itself gives: axes, columns of cases, values."""
+    known = labels_of(sweep.solver)
     axes = {name: xr.DataArray(values, dims=name) for name, values in sweep.axes.items() if name in sweep.solver.names}
-    columns = {name: xr.DataArray(values, dims=CASE) for name, values in sweep.columns.items() if name not in LABELS}
-    values = {name: value for name, value in sweep.values.items() if name not in LABELS}
+    columns = {name: xr.DataArray(values, dims=CASE) for name, values in sweep.columns.items() if name not in known}
+    values = {name: value for name, value in sweep.values.items() if name not in known}
     return {**axes, **columns, **values}
 
 
@@ -185,7 +186,8 @@ def _coordinates(
     for name, fact in facts.items():
         if name not in coordinates and len(fact.dims) == 1:
             quantity = sweep.solver.quantity(name)
-            values = fact.values.astype(np.int64) if quantity.kind == "int" else fact.values
+            whole = quantity.kind == "int" and bool(np.isfinite(fact.values).all())
+            values = fact.values.astype(np.int64) if whole else fact.values
             read_in = sources(sweep.catalog, name, labels)
             attributes = describe(quantity, "; ".join(f"{label}: {source}" for label, source in read_in.items()))
             coordinates[name] = xr.Variable(fact.dims, values, attributes)

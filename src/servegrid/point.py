@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from servegrid import show
+from servegrid.facts import LABELS
 from servegrid.graph import Graph
 from servegrid.parameters import gather
 from servegrid.quantity import Quantity
@@ -40,7 +41,7 @@ class Walkthrough:
         parameters = gather(sweep)
         inputs = {name: float(values) for name, values in parameters.inputs.items()}
         values = solve_point(sweep.solver, parameters.graph, inputs)
-        chosen = [str(sweep.values[name]) for name in ("model", "hardware", "precision") if name in sweep.values]
+        chosen = [str(sweep.values[name]) for name in LABELS if name in sweep.values]
         return cls(parameters.graph, values, parameters.origins, ", ".join(chosen) or sweep.solver.title)
 
     def table(self) -> Sheet:
@@ -53,7 +54,7 @@ class Walkthrough:
     def _row(self, name: str) -> list[str]:
         quantity, value = self.graph.quantity(name), self.values[name]
         shown = _shown(value, quantity)
-        origin = f"= {self.graph.nodes[name].formula}" if name in self.graph.nodes else self.origins[name]
+        origin = f"= {self.graph.nodes[name].written}" if name in self.graph.nodes else self.origins[name]
         return [name, shown, quantity.long_name, origin]
 
     def __rich__(self) -> Sheet:

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 
 Kind = Literal["float", "int", "bool", "label"]
 COMPUTED = ("bool", "label")  # kinds that only equations give
+USER = "user"  # the source of a number of the user's own, which only expressions use
 Function = TypeVar("Function", bound=Callable[..., object])
 
 # Numbers are double precision inside; above this, whole numbers would lose their last digit.

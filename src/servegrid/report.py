@@ -1,12 +1,11 @@
-"""What the command line prints: plans, progress, summaries of runs, catalogue entries."""
+"""What the command line prints: plans, progress, summaries of runs, answers."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import xarray as xr
 from rich.console import Console
@@ -22,8 +21,6 @@ from rich.progress import (
 from rich.text import Text
 
 from servegrid import findings, show
-from servegrid.catalog import Catalog, CatalogError, Entry
-from servegrid.errors import InputError, nearest
 from servegrid.parameters import FEASIBLE, unknown_facts
 from servegrid.planning import Plan
 from servegrid.runner import Report
@@ -61,20 +58,20 @@ def print_plan(console: Console, plan: Plan) -> None:
 
 
 def _print_title(console: Console, sweep: Sweep) -> None:
-    _print_line(console, sweep.name, f"  {sweep.question}" if sweep.question else "")
+    print_line(console, sweep.name, f"  {sweep.question}" if sweep.question else "")
 
 
-def _print_line(console: Console, lead: str, rest: str, style: str = "bold") -> None:
+def print_line(console: Console, lead: str, rest: str, style: str = "bold") -> None:
     """A line as it is: what users wrote is no markup."""
     console.print(Text.assemble((lead, style), rest))
 
 
 def _print_notes(console: Console, plan: Plan) -> None:
     for axis in plan.parameters.idle_axes:
-        _print_line(console, "note:", f" no output depends on the axis {axis}", "yellow")
+        print_line(console, "note:", f" no output depends on the axis {axis}", "yellow")
     for name, labels in unknown_facts(plan.parameters).items():
         shown = ", ".join(labels[:6]) + (f" and {len(labels) - 6} more" if len(labels) > 6 else "")
-        _print_line(console, "note:", f" the catalogue has no {name} of {shown}: NaN there", "yellow")
+        print_line(console, "note:", f" the catalogue has no {name} of {shown}: NaN there", "yellow")
 
 
 MOST_FAULTS = 20  # that are shown
@@ -137,17 +134,17 @@ def print_run(console: Console, done: Report, summary: Summary | None) -> None:
         _print_summary(console, done, summary)
     _print_notes(console, plan)
     if done.grown:
-        _print_line(console, "note:", f" the store was extended: {done.grown}", "yellow")
+        print_line(console, "note:", f" the store was extended: {done.grown}", "yellow")
     for line in _work(done):
         console.print(line, highlight=False)
     size = f"{show.number(done.disk_bytes, 'byte')} on disk for {show.number(plan.stored_bytes, 'byte')} of results"
     if done.missing:
-        _print_line(
+        print_line(
             console, f"part {done.part.number} of {done.part.of} is done" if done.part else "",
             f"; {done.missing:,} of {done.chunks:,} chunks are missing, which other parts compute",
         )  # fmt: skip
     else:
-        _print_line(console, str(done.place), f"  {size}; open it with xarray.open_zarr({str(done.place)!r})")
+        print_line(console, str(done.place), f"  {size}; open it with xarray.open_zarr({str(done.place)!r})")
 
 
 def _print_summary(console: Console, done: Report, summary: Summary) -> None:
@@ -192,13 +189,13 @@ def _work(done: Report) -> Iterator[str]:
 def print_answer(console: Console, answer: xr.Dataset, most: int) -> None:
     """The points that answer a question; the first `most` of them."""
     rows = Rows(answer)
-    _print_line(console, answer.attrs.get("sweep_name", ""), f"  {answer.attrs['question']}")
+    print_line(console, answer.attrs.get("sweep_name", ""), f"  {answer.attrs['question']}")
     console.print(rows.sheet(most=most))
     if len(rows.values) > most:
         console.print(f"and {len(rows.values) - most:,} more; --csv and --json print all", highlight=False)
     if len(rows.values) < rows.groups:
         lacking = rows.groups - len(rows.values)
-        _print_line(console, "note:", f" in {lacking:,} of {rows.groups:,} places no configuration counts", "yellow")
+        print_line(console, "note:", f" in {lacking:,} of {rows.groups:,} places no configuration counts", "yellow")
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
@@ -209,96 +206,14 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
     if len(verdict.faults) > MOST_FAULTS:
         console.print(f"and {len(verdict.faults) - MOST_FAULTS:,} more", highlight=False)
     if verdict.changed:
-        _print_line(
-            console, "stale:", f" made with other values or equations of {', '.join(verdict.changed)}", "yellow"
-        )
+        print_line(console, "stale:", f" made with other values or equations of {', '.join(verdict.changed)}", "yellow")
     kinds = Counter(fault.kind for fault in verdict.faults)
     found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()) or "nothing missing or damaged"
     mended = "; all mended" if verdict.mended else ""
     again = f"{verdict.recomputed:,} of {show.counted(verdict.blocks, 'block')} computed again"
-    _print_line(console, str(verdict.place), f"  {show.counted(verdict.chunks, 'chunk')}, {again}: {found}{mended}")
+    print_line(console, str(verdict.place), f"  {show.counted(verdict.chunks, 'chunk')}, {again}: {found}{mended}")
 
 
 def _filter(done: Report) -> str:
     filters = done.plan.parameters.sweep.expressions
     return f"'{filters[SELECTED].text}'" if SELECTED in filters else "the filter"
-
-
-def print_entries(console: Console, catalog: Catalog, text: str, kind: str | None) -> None:
-    """The entries whose name, title or aliases contain `text`."""
-    found = 0
-    for section, entries in _sections(catalog).items():
-        if kind is None or kind == section:
-            matching = {name: entry for name, entry in entries.items() if _matches(text, name, entry)}
-            found += len(matching)
-            if matching:
-                console.print(_entry_table(section, matching))
-    if not found:
-        names = [name for entries in _sections(catalog).values() for name in entries]
-        raise InputError(f"nothing in the catalogue contains {text!r}{nearest(text, names)}")
-
-
-def _matches(text: str, name: str, entry: Entry) -> bool:
-    return any(text.lower() in candidate.lower() for candidate in (name, entry.title, *entry.aliases))
-
-
-def _sections(catalog: Catalog) -> Mapping[str, Mapping[str, Any]]:
-    return {"models": catalog.models, "accelerators": catalog.accelerators, "precisions": catalog.precisions}
-
-
-def _entry_table(section: str, entries: Mapping[str, Any]) -> Sheet:
-    columns: dict[str, Any] = {
-        "models": {
-            "parameters": lambda e: show.number(e.architecture.parameters, "parameter"),
-            "active": lambda e: show.number(e.architecture.active_parameters, "parameter"),
-            "layers": lambda e: str(e.architecture.layers),
-            "context": lambda e: show.plain(e.architecture.max_context),
-        },
-        "accelerators": {
-            "memory": lambda e: show.number(e.memory_capacity, "byte"),
-            "bandwidth": lambda e: show.number(e.memory_bandwidth, "byte/s"),
-            "16-bit peak": lambda e: show.number(e.base_peak_flops, "FLOP/s"),
-            "price": lambda e: "-" if e.price_per_hour is None else f"{e.price_per_hour:.2f} USD/h",
-            "year": lambda e: str(e.release_year),
-        },
-        "precisions": {"byte": lambda e: show.plain(e.bytes_per_element)},
-    }[section]
-    rows = [[name, *(read(entry) for read in columns.values()), entry.title] for name, entry in entries.items()]
-    return Sheet(f"{len(entries)} {section}", ["name", *columns, "title"], rows, right=list(columns), folds=True)
-
-
-def print_entry(console: Console, catalog: Catalog, name: str) -> None:
-    """All facts of one entry, each with its source."""
-    for kind in ("model", "accelerator", "precision"):
-        try:
-            short = catalog.short_name(kind, name)
-        except CatalogError:
-            continue
-        entry = _sections(catalog)[f"{kind}s"][short]
-        _print_line(console, short, f"  {entry.title}")
-        for label, values in (("also known as", entry.aliases), ("note", entry.notes)):
-            for value in values:
-                _print_line(console, "", f"  {label}: {value}")
-        rows = [[fact, value, str(catalog.source(kind, short, fact) or "-")] for fact, value in _facts(entry)]
-        console.print(Sheet("", ["fact", "value", "source"], rows, folds=True))
-        return
-    names = [known for entries in _sections(catalog).values() for known in entries]
-    raise InputError(f"unknown entry {name!r}{nearest(name, names)}; 'servegrid catalog list' shows all {len(names)}")
-
-
-def _facts(entry: Entry) -> Iterator[tuple[str, str]]:
-    units = getattr(entry, "UNITS", {})
-    content = entry.model_dump(exclude={"title", "aliases", "source", "source_of", "notes"}, exclude_defaults=True)
-    for fact, value in content.items():
-        parts = value.items() if isinstance(value, Mapping) else [("", value)]
-        for part, figure in parts:
-            name = f"{fact}.{part}" if part else fact
-            yield name, _figure(figure, units.get(fact, "1"))
-
-
-def _figure(value: object, unit: str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return show.number(value, unit) if unit != "1" or value >= 1e6 else f"{value:g}"
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 
-from servegrid.equations import architecture, batching, binding, cost, decode, kv_cache, memory, prefill
+from servegrid.equations import architecture, batching, binding, cost, decode, kv_cache, memory, prefill, serving
 from servegrid.equations.inputs import INPUTS
+from servegrid.equations.serving.inputs import SERVING_INPUTS
 from servegrid.errors import InputError, shown
 from servegrid.quantity import Quantity, quantity_of
+from servegrid.variant import variants
 
 Equation = Callable[..., float]
 
@@ -45,6 +48,12 @@ class Solver:
 def by_name(*equations: Equation) -> dict[str, Equation]:
     """Equations under the names of the quantities that they give."""
     return {quantity_of(equation).name: equation for equation in equations}
+
+
+def in_modules(*modules: ModuleType) -> dict[str, Equation]:
+    """All equations that these modules define; a helper function that declares no quantity is none."""
+    own = (value for module in modules for value in vars(module).values() if hasattr(value, "__quantity__"))
+    return by_name(*own)
 
 
 CONTINUOUS_BATCHING = Solver(
@@ -96,7 +105,50 @@ CONTINUOUS_BATCHING = Solver(
     },
 )
 
-SOLVERS = {solver.name: solver for solver in (CONTINUOUS_BATCHING,)}
+_PHENOMENA = in_modules(*serving.PHENOMENA)
+
+SERVING = Solver(
+    name="serving",
+    title="A serving engine on several accelerators, with measured constants",
+    equations={
+        **_PHENOMENA,
+        # A rate of requests in place of a number of them needs two more batches; nothing else asks for these.
+        **variants(_PHENOMENA, "rank_requests", "alone", "of a lone request"),
+        **variants(_PHENOMENA, "rank_requests", "full", "of a full batch"),
+    },
+    inputs=SERVING_INPUTS,
+    outputs=(
+        *("ttft", "tpot", "itl", "request_latency"),
+        *("throughput", "throughput_per_gpu", "tokens_per_second_per_user", "requests_per_second"),
+        *("max_active_requests", "active_requests", "kv_capacity_tokens", "kv_fragmentation", "speedup_vs_static"),
+        *("memory_per_gpu", "weight_memory", "kv_memory", "activation_memory"),
+        *("time_weights", "time_kv", "time_experts", "time_collectives", "time_launch", "time_prefill_share"),
+        *("bottleneck", "cost_per_million_tokens", "energy_per_token"),
+        *("feasible", "infeasible_because", "extrapolated"),
+    ),
+    # Each optional feature is off; what an engine does of its own accord are constants of the label `engine`.
+    defaults={
+        **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "attention_data_parallel", "expert_parallel"), 1),
+        **dict.fromkeys(("output_cv", "prefix_hit_rate", "draft_len", "acceptance", "disaggregated"), 0),
+        "page_size": 16,
+        "max_batch_size": 1024,
+        "chunk_size": 8192,
+        "max_batched_tokens": 8192,
+        "rounds": 1e6,  # a steady state
+        "transfer_bandwidth": 50e9,  # one 400 Gbit/s port per device; only disaggregated prompts use it
+        "hidden_bytes": 2,
+        "state_value_bytes": 4,
+        "index_value_bytes": 132 / 128,  # 8 bits, and a scale of 4 bytes per key of 128 values
+        # vLLM measures its peak with 256 rows of logits; the rest lets 17 logged capacities come out.
+        "max_sampled_rows": 256,
+        "visible_share": 0.99,
+        "context_bytes": 0.5e9,
+        "graph_bytes": 0,
+        "power_share": 0.8,
+    },
+)
+
+SOLVERS = {solver.name: solver for solver in (CONTINUOUS_BATCHING, SERVING)}
 
 
 def find_solver(solver: object) -> Solver:

@@ -21,9 +21,9 @@ from servegrid import expression
 from servegrid.cases import Cases, as_column, read_cases
 from servegrid.catalog import Catalog, written_out
 from servegrid.errors import InputError, nearest, shown
-from servegrid.facts import LABELS
+from servegrid.facts import labels_of
 from servegrid.graph import Expression
-from servegrid.quantity import COMPUTED, Quantity
+from servegrid.quantity import COMPUTED, USER, Quantity
 from servegrid.solvers import Solver, find_solver
 from servegrid.units import UnitError, parse_unit
 from servegrid.written import read_number, read_range, refuse_duplicates
@@ -118,6 +118,7 @@ class _Reader:
     def __init__(self, schema: SweepFile, folder: Path) -> None:
         self.schema, self.folder = schema, folder
         self.solver = find_solver(schema.solver)
+        self.labels = labels_of(self.solver)
         self.solver = self.solver.extended(inputs=self.own_inputs())
         self.additions = [self.read_addition(item, f"catalog[{index}]") for index, item in enumerate(schema.catalog)]
         self.catalog = Catalog.default().extended(*self.additions)
@@ -163,10 +164,10 @@ class _Reader:
 
     def own_inputs(self) -> tuple[Quantity, ...]:
         """Numbers of the user's own: axes and values that the solver does not know, but an expression uses."""
-        known = {*self.solver.names, *LABELS, *self.schema.derive}
+        known = {*self.solver.names, *self.labels, *self.schema.derive}
         own = [name for name in (*self.schema.axes, *self.schema.values) if name not in known]
         used = {name for tree in self.trees().values() for name in expression.names(tree)}
-        return tuple(Quantity(name, BARE, name.replace("_", " "), source="user") for name in own if name in used)
+        return tuple(Quantity(name, BARE, name.replace("_", " "), source=USER) for name in own if name in used)
 
     def trees(self) -> dict[str, ast.expr]:
         """The checked syntax trees of all expressions, by the quantities that they give."""
@@ -209,7 +210,7 @@ class _Reader:
         return np.str_ if any(isinstance(value, str) for value in values) else np.float64
 
     def read_item(self, name: str, item: Any, where: str) -> float | str:
-        if name in LABELS:
+        if name in self.labels:
             return self.short_name(name, item, where)
         if name in self.solver.names:
             return self.read_input(name, item, where)
@@ -221,27 +222,27 @@ class _Reader:
         if not isinstance(name, str):
             raise InputError(f"{where}: got {shown(name)}, expected a name in the catalogue")
         try:
-            return self.catalog.short_name(LABELS[kind], name)
+            return self.catalog.short_name(self.labels[kind], name)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
     def read_range(self, name: str, content: Mapping[str, Any], where: str) -> np.ndarray:
         if name not in self.solver.names:
-            hint = "" if name in LABELS else self.hint(name)
+            hint = "" if name in self.labels else self.hint(name)
             raise InputError(f"{where}: got a range, expected a list of labels{hint}")
         return read_range(content, self.given(name, where), where)
 
     def check_axes_are_used(self, axes: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         tabulated = {dim for value in values.values() if isinstance(value, xr.DataArray) for dim in value.dims}
         for name in axes:
-            if name not in self.solver.names and name not in LABELS and name not in tabulated and name != CASE:
+            if name not in self.solver.names and name not in self.labels and name not in tabulated and name != CASE:
                 raise InputError(
-                    f"axes.{name}: unknown axis{self.hint(name)}, expected model, hardware, precision, "
+                    f"axes.{name}: unknown axis{self.hint(name)}, expected {', '.join(self.labels)}, "
                     f"a quantity of the solver {self.solver.name}, or a label that some table in values uses"
                 )
 
     def hint(self, name: str) -> str:
-        return nearest(name, [*LABELS, *self.solver.names])
+        return nearest(name, [*self.labels, *self.solver.names])
 
     # cases
 
@@ -271,7 +272,7 @@ class _Reader:
         return labels
 
     def read_column(self, name: str, cases: Cases) -> np.ndarray:
-        if name not in LABELS and name not in self.solver.names:
+        if name not in self.labels and name not in self.solver.names:
             raise InputError(
                 f"{cases.where}: the column {name!r} is no quantity of the solver {self.solver.name}{self.hint(name)}; "
                 "list it under 'keep' to carry it along"
@@ -293,7 +294,7 @@ class _Reader:
         return self.read_single(name, value, where)
 
     def read_single(self, name: str, value: Any, where: str) -> float | str:
-        if name in LABELS:
+        if name in self.labels:
             return self.short_name(name, value, where)
         if name not in self.solver.names:
             raise InputError(
@@ -355,7 +356,7 @@ class _Reader:
                 raise InputError(
                     f"{where}: {name!r} cannot be the name of a quantity, expected a word such as tokens_per_dollar"
                 )
-            if name in (*LABELS, CASE, SELECTED) or name in axes or name in self.solver.inputs:
+            if name in (*self.labels, CASE, SELECTED) or name in axes or name in self.solver.inputs:
                 raise InputError(f"{where}: {name!r} has a meaning already, expected a new name")
             derived = self.derived(name)
             if derived.unit is not None:

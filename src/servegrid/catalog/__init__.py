@@ -1,22 +1,31 @@
-"""The catalogue: models, accelerators and number formats, each fact with its source."""
+"""The catalogue: models, accelerators, precisions, engines and links, each fact with its source."""
 
 from servegrid.catalog.accelerator import FORMATS, Accelerator
 from servegrid.catalog.architecture import Architecture
+from servegrid.catalog.engine import Constant, Engine
 from servegrid.catalog.entry import Entry, Source
-from servegrid.catalog.library import Catalog, CatalogError, Kind, written_out
+from servegrid.catalog.library import Catalog
+from servegrid.catalog.link import Device, Link
 from servegrid.catalog.model import Model
-from servegrid.catalog.precision import Precision
+from servegrid.catalog.precision import Precision, Scheme
+from servegrid.catalog.records import SECTIONS, CatalogError, Kind, written_out
 
 __all__ = [
     "FORMATS",
+    "SECTIONS",
     "Accelerator",
     "Architecture",
     "Catalog",
     "CatalogError",
+    "Constant",
+    "Device",
+    "Engine",
     "Entry",
     "Kind",
+    "Link",
     "Model",
     "Precision",
+    "Scheme",
     "Source",
     "written_out",
 ]

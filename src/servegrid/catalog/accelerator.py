@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from servegrid.catalog.entry import Entry, Positive, in_unit
+from servegrid.catalog.entry import Count, Entry, Positive, in_unit
 
 Format = Literal["fp64", "fp32", "tf32", "bf16", "fp16", "fp8", "fp6", "fp4", "int8", "int4"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -38,6 +38,7 @@ class Accelerator(Entry):
             "memory_bandwidth": "byte/s",
             "peak_flops": "FLOP/s",
             "link_bandwidth": "byte/s",
+            "network_bandwidth": "byte/s",
             "power": "W",
             "price_per_hour": "USD/h",
         }
@@ -52,9 +53,15 @@ class Accelerator(Entry):
     peak_flops: Mapping[Format, FlopsPerSecond]
     """Dense peak per number format; operations count as FLOPs for the integer formats."""
     link: str
-    """The scale-up link, or PCIe where there is none."""
+    """The scale-up link, or PCIe where there is none; a link of the catalogue says how many devices it joins."""
     link_bandwidth: BytesPerSecond
     """One-way bandwidth of all scale-up links of one device together."""
+    link_gpus: Count | None = None
+    """Devices that the link joins; None: as the catalogue says of the link."""
+    network: str | None = None
+    """The network between servers that this device is sold with, a link of the catalogue."""
+    network_bandwidth: BytesPerSecond | None = None
+    """One-way bandwidth of one device to other servers; None: that of the network."""
     power: Watts | None = None
     """Board power; None where the maker does not publish it."""
     price_per_hour: DollarsPerHour | None = None

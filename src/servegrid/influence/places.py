@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from servegrid.errors import InputError, nearest, shown
-from servegrid.facts import LABELS
+from servegrid.facts import labels_of
 from servegrid.graph import Graph
 from servegrid.parameters import Parameters, gather
 from servegrid.quantity import COMPUTED
@@ -81,10 +81,11 @@ def _position(sweep: Sweep, axis: str, label: Any) -> int:
 
 
 def _name(sweep: Sweep, axis: str, label: Any) -> str:
-    if axis not in LABELS:
+    kinds = labels_of(sweep.solver)
+    if axis not in kinds:
         return str(label)
     try:
-        return sweep.catalog.short_name(LABELS[axis], str(label))
+        return sweep.catalog.short_name(kinds[axis], str(label))
     except InputError as error:
         raise InputError(f"at.{axis}: {error}") from None
 
