@@ -435,6 +435,13 @@ def test_catalog_shows_the_entries_of_a_user(tmp_path: Path) -> None:
     assert fields(said("catalog", "show", "GRÖßER", "--catalog", own), "vendor")["value"] == "me"
 
 
+def test_catalog_names_the_precision_of_a_checkpoint() -> None:
+    config = Path(__file__).parent / "data" / "configs" / "openai--gpt-oss-20b.json"
+    text = said("catalog", "show", "openai--gpt-oss-20b", "--catalog", config)
+    assert "  precision of the checkpoint: mxfp4-experts\n" in text
+    assert cells(row(text, "checkpoint_precision.experts"))[1] == "mxfp4"
+
+
 # Pipes and terminals.
 
 

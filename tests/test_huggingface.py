@@ -15,6 +15,8 @@ from servegrid.catalog.architecture import Architecture
 from servegrid.catalog.config import ImportRefused
 from servegrid.catalog.huggingface import from_huggingface
 from servegrid.catalog.model import Published
+from servegrid.catalog.precision import PARTS
+from servegrid.errors import InputError
 
 CONFIGS = Path(__file__).parent / "data" / "configs"
 
@@ -242,3 +244,133 @@ def test_refused_patterns(changes: Mapping[str, Any], message: str) -> None:
     with pytest.raises(ImportRefused) as refused:
         nemotron(changes)
     assert message in str(refused.value)
+
+
+# The formats of a checkpoint.
+
+SHAPES = {
+    "deepseek": "deepseek-ai--DeepSeek-V3.2",
+    "gpt-oss": "openai--gpt-oss-20b",
+    "llama": "meta-llama--Meta-Llama-3.1-8B",
+    "minimax": "MiniMaxAI--MiniMax-M2.5",
+    "nemotron": "nvidia--Nemotron-H-56B-Base-8K",
+    "qwen3.5": "Qwen--Qwen3.5-35B-A3B",
+}
+
+
+def checkpoint(shape: str, quantization: Any) -> str:
+    """The formats of attention, dense FFN, experts and KV cache; "-" for a part that has none."""
+    config = json.loads((CONFIGS / f"{SHAPES[shape]}.json").read_text())
+    formats = from_huggingface(config, "x", quantization).checkpoint_precision
+    return " ".join(formats.get(part, "-") for part in PARTS if part != "head")
+
+
+def named(names: str, layers: int) -> list[str]:
+    return [name.format(layer) for layer in range(layers) for name in names.split()]
+
+
+NVFP4 = {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "group_size": 16}
+LATENT = "model.layers.{0}.self_attn.q_a_proj model.layers.{0}.self_attn.q_b_proj model.layers.{0}.self_attn.kv_b_proj"
+LINEAR = "model.language_model.layers.{0}.linear_attn.out_proj model.language_model.layers.{0}.linear_attn.in_proj_qkv"
+# As files of these repositories have it: nvidia/Llama-3.1-70B-Instruct-FP8, DeepSeek-V3.2-NVFP4, GLM-5.1-NVFP4,
+# MiniMax-M2.5-NVFP4, Qwen3.5-122B-A10B-NVFP4, Qwen3.6-35B-A3B-NVFP4; moonshotai/Kimi-K2.5; zai-org/GLM-5-FP8.
+CHECKPOINTS: dict[str, tuple[str, Any, str]] = {
+    "none": ("llama", None, "- - - -"),
+    "block fp8": ("deepseek", None, "fp8 fp8 fp8 -"),
+    "mxfp4": ("gpt-oss", None, "bf16 - mxfp4 -"),
+    "fp8": (
+        "llama",
+        {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}},
+        "fp8 fp8 - fp8",
+    ),
+    "most of attention": ("deepseek", {**NVFP4, "exclude_modules": named(LATENT, 61)}, "bf16 nvfp4 nvfp4 fp8"),
+    "prediction layer": ("deepseek", {**NVFP4, "exclude_modules": ["model.layers.61*"]}, "nvfp4 nvfp4 nvfp4 fp8"),
+    "dense layers": (
+        "deepseek",
+        {**NVFP4, "exclude_modules": [*named("language_model.model.layers.{}*", 3), "*.self_attn*"]},
+        "bf16 bf16 nvfp4 fp8",
+    ),
+    "norms": (
+        "deepseek",
+        {"quant_method": "fp8", "modules_to_not_convert": named("model.layers.{}.self_attn.kv_a_layernorm", 61)},
+        "fp8 fp8 fp8 -",
+    ),
+    "block sparse": (
+        "minimax",
+        {**NVFP4, "exclude_modules": named("model.layers.{0}.block_sparse_moe.gate model.layers.{0}.self_attn*", 62)},
+        "bf16 - nvfp4 fp8",
+    ),
+    "linear attention": (
+        "qwen3.5",
+        {**NVFP4, "exclude_modules": [
+            *(f"model.language_model.layers.{n}.{'self' if n % 4 == 3 else 'linear'}_attn*" for n in range(40)),
+        ]},
+        "bf16 - nvfp4 fp8",
+    ),
+    "some of Mamba": (
+        "nemotron",
+        {**NVFP4, "exclude_modules": named("backbone.layers.{}.mixer.in_proj", 4)},
+        "nvfp4 nvfp4 - fp8",
+    ),
+    "each module": (
+        "qwen3.5",
+        {
+            "quant_algo": "MIXED_PRECISION",
+            "quantized_layers": {
+                **{f"model.language_model.layers.{n}.mlp.experts": {"quant_algo": "W4A16_NVFP4"} for n in range(40)},
+                **{name: {"quant_algo": "FP8"} for name in named(LINEAR, 40)},
+            },
+        },
+        "fp8 - nvfp4-weight-only -",
+    ),
+    "int4": (
+        "deepseek",
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"group_0": {"weights": {"type": "int", "num_bits": 4, "group_size": 32}}},
+            "ignore": ["lm_head", "re:.*self_attn.*", "re:.*mlp\\.(gate|up|gate_up|down)_proj.*"],
+            "kv_cache_scheme": None,
+        },
+        "bf16 bf16 int4-g32 -",
+    ),
+    "awq": (
+        "llama",
+        {"quant_method": "awq", "bits": 4, "group_size": 128},
+        "int4-weight-only int4-weight-only - -",
+    ),
+    "int8": (
+        "llama",
+        {"config_groups": {"group_0": {"weights": {"type": "int", "num_bits": 8, "group_size": None}}}},
+        "int8 int8 - -",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_the_format_of_each_part_of_a_checkpoint(case: str) -> None:
+    shape, quantization, formats = CHECKPOINTS[case]
+    assert checkpoint(shape, quantization) == formats
+
+
+@pytest.mark.parametrize(
+    ("quantization", "message"),
+    [
+        ({"quant_algo": "FP3"}, ".quant_algo: got 'FP3', expected one of FP8, NVFP4, W4A16_AWQ, W4A16_NVFP4"),
+        ({"quant_method": "odd"}, ".quant_method: got 'odd', expected one of fp8, fbgemm_fp8, mxfp4, awq, gptq"),
+        (
+            {"quant_method": "gptq", "bits": 3, "group_size": 64},
+            ": got weights of 3 bits of type int in groups of None, expected a format that the catalogue has",
+        ),
+        ({"quant_algo": "FP8", "kv_cache_quant_algo": "FP5"}, ".kv_cache_quant_algo: got 'FP5', expected one of FP8, "),
+        ({"config_groups": {"g": 5}}, ".config_groups: got 5, expected a mapping"),
+        ({"quant_algo": "MIXED_PRECISION"}, ".quantized_layers: got nothing, expected a mapping"),
+        ({"quantization": []}, ": got a list, expected a mapping"),
+        ({"quant_method": "fp8", "ignore": ["re:("]}, ".ignore: got 're:(', expected a regular expression after re:"),
+    ],
+)
+def test_a_format_that_is_not_understood_is_refused(quantization: Any, message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        checkpoint("llama", quantization)
+    assert str(refused.value).startswith(f"hf_quant_config.json of x{message}")
+    with pytest.raises(InputError, match=r"config.json of x: quantization_config"):
+        from_huggingface({**LLAMA, "quantization_config": quantization}, "x")

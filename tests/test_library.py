@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from servegrid.catalog import Catalog, CatalogError, Kind, Source
+from servegrid.catalog import Catalog, CatalogError, Kind, Source, written_out
 from servegrid.catalog.library import _catalog
+from servegrid.catalog.precision import Part
 from servegrid.catalog.records import read_yaml
 from servegrid.errors import InputError
 
@@ -57,6 +58,8 @@ def test_entries_are_found_by_any_name_in_any_case() -> None:
         ("model", CATALOG.models),
         ("accelerator", CATALOG.accelerators),
         ("precision", CATALOG.precisions),
+        ("engine", CATALOG.engines),
+        ("link", CATALOG.links),
     ):
         for short, entry in entries.items():
             for name in (short, *entry.aliases):
@@ -85,8 +88,8 @@ def test_names_of_one_kind_are_unknown_to_another() -> None:
             "'servegrid catalog list accelerators' shows all 40",
         ),
         ("precision", "fp17", "unknown precision 'fp17' (did you mean fp16?); "
-         "'servegrid catalog list precisions' shows all 16"),
-        ("precision", "zzz", "unknown precision 'zzz'; 'servegrid catalog list precisions' shows all 16"),
+         "'servegrid catalog list precisions' shows all 17"),
+        ("precision", "zzz", "unknown precision 'zzz'; 'servegrid catalog list precisions' shows all 17"),
     ],
 )  # fmt: skip
 def test_unknown_names_get_the_nearest(kind: Kind, name: str, message: str) -> None:
@@ -386,3 +389,30 @@ def test_a_name_that_two_files_of_the_package_share_is_refused() -> None:
     assert str(refusal.value) == (
         "got the name 'my-gpu' for two accelerators, my-gpu and my-gpu, expected names and aliases to be unique"
     )
+
+
+def test_the_formats_of_a_checkpoint_are_read_from_the_file_beside_it(tmp_path: Path) -> None:
+    path = _config(tmp_path / "My-Model", "config.json")
+    beside = path.with_name("hf_quant_config.json")
+    beside.write_text('{"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["*.self_attn*", "lm_head"]}}')
+    extended = CATALOG.extended(path.parent)
+    formats = extended.model("my-model").checkpoint_precision
+    assert formats == {"attention": "bf16", "ffn": "nvfp4"}
+    assert extended.precision_of(formats) == "nvfp4-ffn"
+    assert CATALOG.extended(written_out(path)).model("my-model").checkpoint_precision == formats
+    beside.write_text("{")
+    assert _refusal(path).startswith("hf_quant_config.json: not a JSON file (Expecting property name")
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        ({}, None),
+        ({"attention": "fp8", "experts": "fp8"}, "fp8"),
+        ({"attention": "bf16", "ffn": "bf16", "experts": "int4-g32"}, "int4-experts"),
+        ({"attention": "bf16", "experts": "mxfp4"}, "mxfp4-experts"),
+        ({"attention": "int8", "ffn": "fp8"}, None),
+    ],
+)
+def test_the_precision_that_a_checkpoint_has(parts: dict[Part, str], name: str | None) -> None:
+    assert CATALOG.precision_of(parts) == name

@@ -402,7 +402,7 @@ def test_names_of_the_catalogue_stand_for_their_figures() -> None:
             {},
             {},
             {"seq_len": 9, "precision": "fp15"},
-            "unknown precision 'fp15' (did you mean fp16?); 'servegrid catalog list precisions' shows all 16",
+            "unknown precision 'fp15' (did you mean fp16?); 'servegrid catalog list precisions' shows all 17",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from servegrid import show
-from servegrid.catalog import SECTIONS, Catalog, CatalogError, Engine, Entry
+from servegrid.catalog import SECTIONS, Catalog, CatalogError, Engine, Entry, Model
 from servegrid.equations.engine import ENGINE
 from servegrid.errors import InputError, nearest
 from servegrid.report import print_line
@@ -78,7 +78,13 @@ def print_entry(console: Console, catalog: Catalog, name: str) -> None:
             continue
         entry = _sections(catalog)[section][short]
         print_line(console, short, f"  {entry.title}")
-        for label, values in (("also known as", entry.aliases), ("note", entry.notes)):
+        named = catalog.precision_of(entry.checkpoint_precision) if isinstance(entry, Model) else None
+        lines = {
+            "also known as": entry.aliases,
+            "note": entry.notes,
+            "precision of the checkpoint": [named] * bool(named),
+        }
+        for label, values in lines.items():
             for value in values:
                 print_line(console, "", f"  {label}: {value}")
         facts = _constants(catalog, short) if isinstance(entry, Engine) else _facts(entry)

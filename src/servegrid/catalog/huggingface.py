@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from servegrid.catalog.architecture import Architecture
 from servegrid.catalog.config import Config, ImportRefused
 from servegrid.catalog.model import Model
+from servegrid.catalog.quantization import checkpoint_precision
 
 Facts = dict[str, Any]
 
@@ -342,10 +343,11 @@ FAMILIES: Mapping[str, Callable[[Config], Facts]] = {
 """The function for each `model_type` that can be imported."""
 
 
-def from_huggingface(config: Mapping[str, Any], title: str) -> Model:
+def from_huggingface(config: Mapping[str, Any], title: str, quantization: Mapping[str, Any] | None = None) -> Model:
     """The model that a config.json describes.
 
     `config` is the parsed file; of a multimodal model the language model alone is taken (`text_config`).
+    `quantization` is a hf_quant_config.json beside it, which goes before `quantization_config` within it.
     The result has no published sizes and no sources: the file has neither. ImportRefused where the family
     (`model_type`) is unknown or a value is missing.
     """
@@ -359,9 +361,16 @@ def from_huggingface(config: Mapping[str, Any], title: str) -> Model:
     family = reader.text("model_type")
     if family not in FAMILIES:
         raise reader.refuse("model_type", f"one of {', '.join(FAMILIES)}")
-    facts = FAMILIES[family](reader)
+    architecture = _architecture(FAMILIES[family](reader), title)
+    where = f"hf_quant_config.json of {title}" if quantization else f"config.json of {title}: quantization_config"
+    quantization = quantization or language.get("quantization_config") or config.get("quantization_config")
+    formats = checkpoint_precision(quantization, architecture, where) if quantization else {}
+    return Model(title=title, architecture=architecture, checkpoint_precision=formats)
+
+
+def _architecture(facts: Facts, title: str) -> Architecture:
     try:
-        return Model(title=title, architecture=Architecture(**facts))
+        return Architecture(**facts)
     except ValidationError as error:
         first = error.errors()[0]
         reason = ": ".join([*map(str, first["loc"]), first["msg"].removeprefix("Value error, ")])

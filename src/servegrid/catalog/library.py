@@ -14,7 +14,7 @@ from servegrid.catalog.engine import Constant, Engine
 from servegrid.catalog.entry import Entry, Source
 from servegrid.catalog.link import Device, Link
 from servegrid.catalog.model import Model
-from servegrid.catalog.precision import Precision, Scheme, scheme_of
+from servegrid.catalog.precision import Part, Precision, Scheme, scheme_of
 from servegrid.catalog.records import CLASSES, CatalogError, Kind, Record, label_of, read, read_yaml
 from servegrid.equations.engine import ENGINE
 from servegrid.errors import nearest
@@ -75,6 +75,15 @@ class Catalog:
         """The format of each part of a model at the precision of this name."""
         formats = {known: self.precision(known) for known in ("bf16", *self.precision(name).parts.values())}
         return scheme_of(self.precision(name), formats)
+
+    def precision_of(self, parts: Mapping[Part, str]) -> str | None:
+        """The first precision whose parts have these formats, as a checkpoint's; None where there is none."""
+        wanted = {part: self.precision(form) for part, form in parts.items()}
+        for name in self.precisions if wanted else ():
+            scheme = self.scheme(name)
+            if all(getattr(scheme, part) is form for part, form in wanted.items()):
+                return name
+        return None
 
     def device(self, name: str) -> Device:
         """The accelerator of this name with the links that it has, where the catalogue knows them."""

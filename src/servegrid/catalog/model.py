@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from servegrid.catalog.architecture import Architecture
 from servegrid.catalog.entry import Entry, Positive
+from servegrid.catalog.precision import Part
 
 
 class Published(BaseModel):
@@ -29,6 +31,8 @@ class Model(Entry):
 
     architecture: Architecture
     published: Published = Published()
+    checkpoint_precision: Mapping[Part, str] = Field(default_factory=dict)
+    """The format of each part in the publisher's checkpoint, where its files say so; sweeps choose a precision."""
 
     @model_validator(mode="after")
     def _active_means_experts(self) -> Model:

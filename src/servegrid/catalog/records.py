@@ -97,16 +97,23 @@ def read(path: Path | Mapping[str, Any]) -> list[Record]:
 
 def _read_config(content: bytes, path: Path) -> list[Record]:
     """The model of a config.json, named after its folder, or after the file if it is called otherwise."""
+    config = _json(content, path.name)
+    named_after_folder = path.name == "config.json"
+    title = path.absolute().parent.name if named_after_folder else path.stem
+    beside = path.with_name("hf_quant_config.json")
     try:
-        config = json.loads(content)
-    except ValueError as error:
-        raise CatalogError(f"{path.name}: not a JSON file ({error})") from None
-    title = path.absolute().parent.name if path.name == "config.json" else path.stem
-    try:
-        model = from_huggingface(as_mapping(config, path.name, "the config.json of a model"), title)
+        quantization = _json(beside.read_bytes(), beside.name) if named_after_folder and beside.is_file() else None
+        model = from_huggingface(as_mapping(config, path.name, "the config.json of a model"), title, quantization)
     except InputError as error:
         raise CatalogError(str(error)) from None
     return [Record("model", title.lower(), model, {})]
+
+
+def _json(content: bytes, name: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise CatalogError(f"{name}: not a JSON file ({error})") from None
 
 
 def read_yaml(content: bytes, label: str) -> list[Record]:
