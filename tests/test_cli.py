@@ -84,7 +84,7 @@ def fields(text: str, name: str) -> dict[str, str]:
 
 COMMANDS = (
     "run", "verify", "compare", "plan", "explain", "solve", "catalog", "plot", "sensitivity",
-    "best", "top", "pareto", "count", "histogram", "quantile",
+    "best", "top", "pareto", "count", "histogram", "quantile", "validate", "calibrate",
 )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from servegrid.influence.elasticity import sensitivity
     from servegrid.influence.sobol import sobol
     from servegrid.influence.tornado import tornado
+    from servegrid.measured.calibration import calibrate
+    from servegrid.measured.validation import validate
     from servegrid.quantity import Bounds, Quantity
     from servegrid.questions import best, count, histogram, open_dataset, pareto, quantile, top
     from servegrid.solvers import CONTINUOUS_BATCHING, Solver
@@ -42,6 +44,8 @@ _HOMES = {
     "sensitivity": "influence.elasticity",
     "sobol": "influence.sobol",
     "tornado": "influence.tornado",
+    "calibrate": "measured.calibration",
+    "validate": "measured.validation",
     "Bounds": "quantity",
     "Quantity": "quantity",
     "CONTINUOUS_BATCHING": "solvers",
@@ -70,6 +74,7 @@ __all__ = [
     "Solver",
     "TransformerWorkload",
     "best",
+    "calibrate",
     "compare",
     "count",
     "explain",
@@ -85,6 +90,7 @@ __all__ = [
     "sweep",
     "top",
     "tornado",
+    "validate",
     "verify",
 ]
 

@@ -37,7 +37,12 @@ class Cases:
 
 
 def read_cases(written: Any, folder: Path) -> Cases:
-    """The cases that a sweep names: a file, a DataFrame, or {file: , columns: , keep: }; InputError otherwise."""
+    """The cases that a sweep names: a file, a DataFrame, or {file: , columns: , keep: }; InputError otherwise.
+
+    Cases that were read already are returned as they are.
+    """
+    if isinstance(written, Cases):
+        return written
     if isinstance(written, str | Path):
         written = {"file": written}
     elif isinstance(written, pd.DataFrame):

@@ -11,6 +11,7 @@ import click
 
 from servegrid.commands import ask
 from servegrid.commands.compare import compare
+from servegrid.commands.measured import calibrate, validate
 from servegrid.commands.options import CATALOG, CREW, MEMORY, SWEEP, THREADS, open_console, read_pairs
 from servegrid.commands.plot import plot
 from servegrid.commands.sensitivity import sensitivity
@@ -175,6 +176,8 @@ def solve(settings: tuple[str, ...], solver: str, catalog: tuple[Path, ...], **o
 
 main.add_command(compare)
 main.add_command(sensitivity)
+main.add_command(validate)
+main.add_command(calibrate)
 for question in ask.COMMANDS:
     main.add_command(question)
 

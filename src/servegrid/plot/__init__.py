@@ -11,6 +11,7 @@ from servegrid.plot.frontier import frontier
 from servegrid.plot.heatmap import heatmap
 from servegrid.plot.lines import lines
 from servegrid.plot.roofline import roofline
+from servegrid.plot.scatter import scatter, scatters
 from servegrid.plot.tornado import tornado
 
-__all__ = ["breakdown", "frontier", "heatmap", "lines", "roofline", "save", "tornado"]
+__all__ = ["breakdown", "frontier", "heatmap", "lines", "roofline", "save", "scatter", "scatters", "tornado"]
