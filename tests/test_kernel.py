@@ -31,6 +31,11 @@ TINY: Mapping[str, Any] = {
     "values": {"model": "opt-13b", "hardware": "a100-40gb", "precision": "fp16"},
     "outputs": ["kv_fragmentation"],
 }
+DEPLOYMENTS: Mapping[str, Any] = {  # all outputs of a large graph, some of them where nothing fits
+    "solver": "serving",
+    "axes": {"model": ["llama-3.1-70b", "deepseek-v3.2"], "tensor_parallel": [1, 3, 8], "concurrency": [1, 30, 700]},
+    "values": {"hardware": "h200", "precision": "fp8", "engine": "vllm", "input_len": 2000, "output_len": 300},
+}
 FRAGMENTATION = [(112 - 100) / 112, (208 - 200) / 208, (304 - 300) / 304]
 
 
@@ -71,6 +76,29 @@ def test_each_quantity_is_computed_in_the_nest_of_its_axes(small: dict[str, Any]
     assert "kv_budget" in nests["model", "hardware", "precision"]
     assert {"throughput", "itl", "max_active_requests", "feasible"} <= nests[tuple(small["axes"])]
     assert [len(nest.axes) for nest in program.nests] == sorted(len(nest.axes) for nest in program.nests)
+
+
+def test_a_nest_of_many_outputs_is_cut_and_what_is_needed_comes_first() -> None:
+    program = prepare(gather(load(**DEPLOYMENTS))).program
+    parts = [nest for nest in program.nests if nest.axes == tuple(DEPLOYMENTS["axes"])]
+    outputs = [sum(name in program.graph.outputs for name in nest.quantities) for nest in parts]
+    assert len(parts) > 1
+    assert max(outputs) <= 8
+    known = set(program.graph.inputs)
+    for nest in program.nests:
+        assert known.issuperset(nest.loads)
+        known.update(nest.quantities)
+    assert known == {*program.graph.inputs, *program.graph.nodes}
+
+
+def test_a_cut_nest_gives_the_same_bits_whatever_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = sg.sweep(**DEPLOYMENTS)
+    lazy = sg.sweep(**DEPLOYMENTS, chunks={"model": 1})
+    monkeypatch.setattr(evaluate, "compile_program", uncompiled)
+    plain = sg.sweep(**DEPLOYMENTS)
+    for name, variable in compiled.data_vars.items():
+        assert plain[name].values.tobytes() == variable.values.tobytes(), name
+        assert lazy[name].values.tobytes() == variable.values.tobytes(), name
 
 
 def test_uncompiled_source_gives_the_same_bits(
