@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import servegrid as sg
 from servegrid import store
-from servegrid.catalog import Catalog
+from servegrid.catalog import SECTIONS, Catalog
 from servegrid.cli import main
 from servegrid.evaluate import Evaluator
 from servegrid.place import Folder
@@ -820,7 +820,7 @@ def test_a_point_that_cannot_be_solved(arguments: list[str], message: str, here:
 
 def test_an_entry_that_the_catalogue_lacks(here: Path) -> None:
     catalog = Catalog.default()
-    count = len(catalog.models) + len(catalog.accelerators) + len(catalog.precisions)
+    count = sum(len(catalog.entries(kind)) for kind in SECTIONS.values())
     assert refused(here, "catalog", "show", "h100-smx") == (
         "unknown entry 'h100-smx' (did you mean h100-sxm or v100-sxm or h100-nvl?); "
         f"'servegrid catalog list' shows all {count}"
