@@ -18,7 +18,7 @@ import servegrid as sg
 from servegrid import kernel
 from servegrid.cli import main
 from servegrid.errors import InputError
-from servegrid.measured.calibration import Calibration
+from servegrid.measured.calibrated import Calibration
 from servegrid.measured.engine_file import write_engine
 from servegrid.measured.fit import Problem, random_folds, softened
 from servegrid.measured.knobs import knobs_of, turned
@@ -224,7 +224,7 @@ def test_one_row_is_too_few() -> None:
 @pytest.mark.parametrize(
     ("out", "sentence"),
     [
-        ("mine.txt", "--out: got 'mine.txt', expected a name such as my-engine.yaml"),
+        ("mine.txt", "out: got 'mine.txt', expected a name such as my-engine.yaml"),
         ("mine.yaml", "the solver has no engines, expected one whose constants an engine gives"),
     ],
 )
@@ -269,6 +269,15 @@ def test_an_engine_file_is_used_like_any_engine(found: Calibration, tmp_path: Pa
     table = pd.read_csv(SAMPLE).assign(engine="mine")
     row = next(row for row in sg.validate(table, catalog=[path]).errors() if row["output"] == "tpot")
     assert row["median"] < found.before["tpot"].median / 2
+
+
+def test_the_function_writes_the_same_file(found: Calibration, tmp_path: Path) -> None:
+    one, other = tmp_path / "one" / "mine.yaml", tmp_path / "other" / "mine.yaml"
+    for path in (one, other):
+        path.parent.mkdir()
+    assert sg.calibrate(SAMPLE, out=one) == found
+    write_engine(found, other, SAMPLE.name)
+    assert one.read_text() == other.read_text()
 
 
 def test_an_engine_can_be_calibrated_again(found: Calibration, tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from servegrid.commands.options import CATALOG, THREADS, open_console, read_pair
 from servegrid.errors import InputError
 
 if TYPE_CHECKING:
-    from servegrid.measured.calibration import Calibration
-    from servegrid.measured.validation import Row
+    from servegrid.measured.calibrated import Calibration, Row
 
 _MEASURED = click.argument("measured", type=click.Path(path_type=Path))
 _SOLVER = click.option("--solver", default="serving", show_default=True, help="The solver that predicts.")
@@ -105,19 +104,16 @@ def calibrate(
     sweeps use it by `catalog: [my-engine.yaml]` and `engine: my-engine`.
     """
     from servegrid.measured.calibration import calibrate as fit
-    from servegrid.measured.engine_file import check_name, write_engine
 
-    path = check_name(out)
     names = None if constants is None else [name.strip() for name in constants.split(",")]
     found = fit(
         measured, engine=engine, constants=names, solver=solver, values=read_pairs("--set", settings, _EXAMPLE),
-        catalog=catalog,
+        catalog=catalog, out=out,
     )  # fmt: skip
-    write_engine(found, path, f"{measured.name}")
     if form is None:
         _print_constants(found)
     _print(found.errors(), found.notes, form)
-    click.echo(f"{path}", err=form is not None)
+    click.echo(out, err=form is not None)
 
 
 def _print(rows: Sequence[Row], notes: Sequence[str], form: str | None) -> None:

@@ -3,77 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from servegrid.errors import InputError
+from servegrid.measured.calibrated import Calibration, Constant
+from servegrid.measured.engine_file import check_name, write_engine
 from servegrid.measured.fit import Problem, random_folds
 from servegrid.measured.knobs import ENGINE, check_constants, default_constants, knobs_of
 from servegrid.measured.predictions import Predictor
-from servegrid.measured.scores import Score, score
+from servegrid.measured.scores import score
 from servegrid.measured.table import Measurements, Table, read_measurements
-from servegrid.measured.validation import DEFAULT_SOLVER, Row
+from servegrid.measured.validation import DEFAULT_SOLVER
 from servegrid.solvers import Solver, find_solver
 from servegrid.sweepfile import CASE
 
 FOLDS = 5
-LEAST_CHANGE = 1e-3  # of a constant, relative: below, the runs say nothing of it
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A constant that was fitted: its number in the catalogue, and for this deployment."""
-
-    name: str
-    unit: str
-    before: float
-    after: float
-    width: float
-    """Of its prior: standard deviation of the natural logarithm."""
-
-    @property
-    def factor(self) -> float:
-        """By how much it changed [1]."""
-        return self.after / self.before
-
-    @property
-    def changed(self) -> bool:
-        """Whether the runs moved it at all."""
-        return abs(self.factor - 1) >= LEAST_CHANGE
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What a fit found.
-
-    `like`: the engine that it starts from; `before` and `after`: errors of each output with the constants of the
-    catalogue, and by cross-validation, each run predicted by a fit that has not seen it.
-    """
-
-    like: str
-    constants: tuple[Constant, ...]
-    before: Mapping[str, Score]
-    after: Mapping[str, Score]
-    rows: int
-    folds: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def changed(self) -> list[Constant]:
-        """The constants that the runs moved."""
-        return [constant for constant in self.constants if constant.changed]
-
-    def errors(self) -> list[Row]:
-        """A row for each output before and after."""
-        stages = {"catalogue": self.before, "calibrated": self.after}
-        return [
-            {"output": output, "constants": stage, **asdict(scores[output])}
-            for output in self.before
-            for stage, scores in stages.items()
-        ]
 
 
 def calibrate(
@@ -85,6 +32,7 @@ def calibrate(
     values: Mapping[str, Any] | None = None,
     catalog: Sequence[str | Path | Mapping[str, Any]] = (),
     folds: int = FOLDS,
+    out: str | Path | None = None,
 ) -> Calibration:
     """Fit constants to measured runs of one deployment.
 
@@ -100,17 +48,22 @@ def calibrate(
         As for `validate`.
     folds
         Parts of the rows for the cross-validation.
+    out
+        A file for the engine that is like the other one, with the constants that were fitted: `my-engine.yaml` holds
+        the engine my-engine, for the key `catalog` of a sweep.
 
     Returns
     -------
     Calibration
-        The constants and the errors; `servegrid.measured.engine_file.write_engine` writes a catalogue file of it.
+        The constants and the errors.
 
     Raises
     ------
     InputError
         In one sentence; also for runs of several engines.
     """
+    if out is not None:
+        check_name(out)
     found = find_solver(solver)
     given = {**(values or {}), **({} if engine is None else {ENGINE: engine})}
     runs = read_measurements(measured, found, given=given)
@@ -123,7 +76,10 @@ def calibrate(
     if not names:
         raise InputError(f"constants: the solver {found.name} has none that are fitted by default, expected some names")
     problem = Problem(predictor, runs.measured, knobs_of(predictor, names), np.ones(len(runs)))
-    return _calibration(problem, like, folds, tuple(runs.notes))
+    calibration = _calibration(problem, like, folds, tuple(runs.notes))
+    if out is not None:
+        write_engine(calibration, out, Path(measured).name if isinstance(measured, str | Path) else "a table")
+    return calibration
 
 
 def _check(runs: Measurements, engine: str | None, folds: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from servegrid.errors import InputError
-from servegrid.measured.calibration import Calibration, Constant
+from servegrid.measured.calibrated import Calibration, Constant
 from servegrid.measured.tables import percent
 from servegrid.yamltext import as_yaml
 
@@ -20,7 +20,7 @@ def check_name(path: str | Path) -> Path:
     """The path of an engine's file, which names the engine; InputError where it is none."""
     path = Path(path)
     if path.suffix not in (".yaml", ".yml") or not path.stem:
-        raise InputError(f"--out: got {str(path)!r}, expected a name such as my-engine.yaml")
+        raise InputError(f"out: got {str(path)!r}, expected a name such as my-engine.yaml")
     return path
 
 

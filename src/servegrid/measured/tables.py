@@ -7,7 +7,7 @@ from math import isnan, log
 from typing import Any
 
 from servegrid import show
-from servegrid.measured.calibration import Constant
+from servegrid.measured.calibrated import Constant
 from servegrid.sheet import Sheet
 
 PERCENTS = ("median", "mean", "p90")

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from servegrid.errors import InputError, nearest
+from servegrid.measured.calibrated import Row
 from servegrid.measured.predictions import Predictor
 from servegrid.measured.scores import score
 from servegrid.measured.table import MEASURED, Measurements, Table, read_measurements
@@ -20,8 +21,6 @@ from servegrid.sweepfile import CASE
 OURS = "servegrid"
 DEFAULT_SOLVER = "serving"
 ALL = "all"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
