@@ -102,6 +102,15 @@ def test_it_is_the_same_in_every_run() -> None:
     assert calibrated(table) == calibrated(table)
 
 
+def test_it_says_where_a_fit_does_not_help() -> None:
+    helped = calibrated(measured(efficiency=0.7))
+    table = measured().assign(measured_ttft=lambda t: t.measured_ttft * np.where(np.arange(COUNT) < 14, 1, 4))
+    lost = calibrated(table)
+    assert helped.notes == ()
+    assert lost.after["ttft"].median > lost.before["ttft"].median
+    assert "ttft: runs that the fit has not seen come no closer (0.0 % before, " in lost.notes[0]
+
+
 def test_values_are_those_that_a_sweep_takes() -> None:
     table = measured(efficiency=0.65)
     (constant,) = calibrated(table, ["efficiency"]).constants

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from servegrid.measured.engine_file import check_name, write_engine
 from servegrid.measured.fit import Problem, random_folds
 from servegrid.measured.knobs import ENGINE, check_constants, default_constants, knobs_of
 from servegrid.measured.predictions import Predictor
-from servegrid.measured.scores import score
+from servegrid.measured.scores import Score, score
 from servegrid.measured.table import Measurements, Table, read_measurements
+from servegrid.measured.tables import percent
 from servegrid.measured.validation import DEFAULT_SOLVER
 from servegrid.solvers import Solver, find_solver
 from servegrid.sweepfile import CASE
 
 FOLDS = 5
+NOTICED = 1e-3  # of a median error
 
 
 def calibrate(
@@ -111,12 +113,23 @@ def _calibration(problem: Problem, like: str, folds: int, notes: tuple[str, ...]
         value = float(predictor.values_of(knob.constant)[0])
         unit = predictor.parameters.graph.quantity(knob.constant).unit
         constants.append(Constant(knob.constant, unit, value, value * knob.factor(turn), knob.width))
+    scores = [
+        {name: score(found[name], values) for name, values in problem.measured.items()} for found in (before, after)
+    ]
     return Calibration(
         like=like,
         constants=tuple(constants),
-        before={name: score(before[name], values) for name, values in problem.measured.items()},
-        after={name: score(after[name], values) for name, values in problem.measured.items()},
+        before=scores[0],
+        after=scores[1],
         rows=predictor.parameters.sizes[CASE],
         folds=len(parts),
-        notes=notes,
+        notes=(*notes, *_warnings(*scores)),
     )
+
+
+def _warnings(before: Mapping[str, Score], after: Mapping[str, Score]) -> Iterator[str]:
+    """A sentence for each output that a fit does not help."""
+    for name in before:
+        if after[name].median > before[name].median + NOTICED:
+            told = f"{percent(before[name].median)} before, {percent(after[name].median)} after"
+            yield f"{name}: runs that the fit has not seen come no closer ({told}); measure more runs, or fit less"
