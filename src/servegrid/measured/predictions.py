@@ -43,7 +43,10 @@ class Predictor:
             name="measured runs", solver=solver, cases=runs.cases, values=dict(values or {}), outputs=list(outputs),
             catalog=list(catalog),
         )  # fmt: skip
-        parameters = gather(sweep)
+        try:
+            parameters = gather(sweep)
+        except InputError as error:  # a misspelt column is the likeliest reason for a missing input
+            raise InputError("; ".join([f"{error}", *runs.notes])) from None
         for output in outputs:
             if output in parameters.graph.inputs:
                 raise InputError(f"{output} was measured and is given, expected one of the two")

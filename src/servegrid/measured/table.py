@@ -141,6 +141,6 @@ def _predicted(cases: Cases, rival: str, measured: Collection[str], solver: Solv
 
 def _near_misses(kept: Sequence[str], solver: Solver, given: Collection[str]) -> list[str]:
     """A note for each column that rides along, though its name is nearly that of an input."""
-    inputs = [name for name in (*labels_of(solver), *solver.inputs) if name not in given]
+    inputs = [name for name in (*labels_of(solver), *sorted(solver.names)) if name not in given]
     close = {name: get_close_matches(name.lower(), inputs, 1, NEAR) for name in kept}
     return [f"the column {name!r} is no input (did you mean {found[0]}?)" for name, found in close.items() if found]
