@@ -162,10 +162,12 @@ LAUGHS = "name: {k0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]" + "".join(
         ),
         pytest.param(
             GOOD + "solver: continous_batching\n",
-            "solver: got 'continous_batching', expected one of continuous_batching",
+            "solver: got 'continous_batching', expected one of continuous_batching, serving",
             id="an unknown solver",
         ),
-        pytest.param(GOOD + "solver: 3\n", "solver: got 3, expected one of continuous_batching", id="solver: 3"),
+        pytest.param(
+            GOOD + "solver: 3\n", "solver: got 3, expected one of continuous_batching, serving", id="solver: 3"
+        ),
     ],
 )
 def test_a_file_that_is_no_sweep(content: str | bytes, message: str, here: Path) -> None:
@@ -810,7 +812,7 @@ def test_memory_that_is_no_size(memory: str, message: str, here: Path) -> None:
             "values.hbm_bandwidth: '4 GiB' has a unit that cannot be converted to byte/s, expected a number in "
             "byte/s, above 0",
         ),
-        (["--solver", "x"], "solver: got 'x', expected one of continuous_batching"),
+        (["--solver", "x"], "solver: got 'x', expected one of continuous_batching, serving"),
         (["--catalog", "x"], "x: no such file, expected YAML or the config.json of a model"),
     ],
 )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from servegrid.measured.validation import validate
     from servegrid.quantity import Bounds, Quantity
     from servegrid.questions import best, count, histogram, open_dataset, pareto, quantile, top
-    from servegrid.solvers import CONTINUOUS_BATCHING, Solver
+    from servegrid.solvers import CONTINUOUS_BATCHING, SERVING, Solver
 
 # name -> module; imported at first use, so that `servegrid --help` need not load xarray.
 _HOMES = {
@@ -49,6 +49,7 @@ _HOMES = {
     "Bounds": "quantity",
     "Quantity": "quantity",
     "CONTINUOUS_BATCHING": "solvers",
+    "SERVING": "solvers",
     "Solver": "solvers",
     "verify": "api",
     "best": "questions",
