@@ -64,6 +64,7 @@ _MODULES = ("plot",)  # public as they are: sg.plot.heatmap(...)
 
 __all__ = [
     "CONTINUOUS_BATCHING",
+    "SERVING",
     "Bounds",
     "Catalog",
     "ContinuousBatchingModel",
