@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from math import inf, nan, prod
 from typing import Any
 
@@ -31,6 +33,9 @@ AXES: dict[str, Any] = {
     "concurrency": [8 * count for count in range(1, 65)],
 }
 TINY: dict[str, Any] = {name: labels[:2] for name, labels in AXES.items()}
+NUMPY = "numpy, each equation as written"
+RIVAL = "AIConfigurator, one call per point"
+PREDICTIONS = 300  # of one deployment, which AIConfigurator works out anew each time
 TOLERANCE = 1e-9  # numpy sums and multiplies in the same order; its powers may differ in the last bits
 
 
@@ -105,6 +110,16 @@ class _Numpy(ast.NodeTransformer):
         return joined
 
 
+def _predictions() -> Callable[[], None]:
+    predict = import_module("benchmarks.with_aiconfigurator").predictor()
+
+    def run() -> None:
+        for _ in range(PREDICTIONS):
+            predict()
+
+    return run
+
+
 def check(evaluator: Evaluator, found: Mapping[str, np.ndarray]) -> None:
     """Raise AssertionError unless numpy finds what servegrid does."""
     for name, values in evaluator.grid().items():
@@ -124,17 +139,19 @@ def main(tiny: bool, rounds: int) -> None:
     points = prod(evaluator.sizes.values())
     arrays = evaluator.grid()
     runs: dict[str, Callable[[], object]] = {
-        "numpy, each equation as written": numpy,
+        NUMPY: numpy,
         "servegrid, warm, 1 thread": lambda: evaluator.grid(1, arrays),
         "servegrid, warm, 2 threads": lambda: evaluator.grid(2, arrays),
         "servegrid, in cache, 1 thread": lambda: evaluator.stream(lambda outputs: None, 1),
         "servegrid, in cache, 2 threads": lambda: evaluator.stream(lambda outputs: None, 2),
     }
     seconds = best_seconds(runs, rounds)
-    shown = markdown("", "Mpoint/s", "s", "times numpy")
-    reference = seconds["numpy, each equation as written"]
-    for name, taken in seconds.items():
-        shown.add_row(name, f"{points / taken / 1e6:,.2f}", f"{taken:.3f}", f"{reference / taken:,.1f}")
+    rates = {name: points / taken for name, taken in seconds.items()}
+    if find_spec("aiconfigurator") is not None:
+        rates[RIVAL] = PREDICTIONS / best_seconds({RIVAL: _predictions()}, rounds)[RIVAL]
+    shown = markdown("", "Mpoint/s", "times numpy")
+    for name, rate in rates.items():
+        shown.add_row(name, f"{rate / 1e6:,.4g}", f"{rate / rates[NUMPY]:,.3g}")
     console = open_console()
     console.print(f"{points:,} points, {len(evaluator.program.graph.outputs)} outputs, load {setting(())['load']:.1f}")
     console.print(shown)
