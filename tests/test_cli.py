@@ -108,7 +108,7 @@ def test_help_names_all_commands() -> None:
         ("solve", ["--model", "--hardware", "--precision", "--seq-len", "--page-size", "--set NAME=VALUE"]),
         ("plot", ["SWEEP-OR-STORE", "--kind [heatmap|lines|", "--of", "--x AXIS", "--at AXIS=LABEL", "--out FILE"]),
         ("catalog", ["list", "search", "show"]),
-        ("catalog list", ["--catalog", "[models|accelerators|precisions|engines|links]"]),
+        ("catalog list", ["--catalog", "[models|accelerators|precisions|engines|links|traces]"]),
         ("catalog search", ["TEXT", "--catalog"]),
         ("catalog show", ["NAME", "--catalog"]),
     ],
@@ -388,7 +388,7 @@ def test_solve_takes_a_model_from_its_own_config(tmp_path: Path, solved: str) ->
 
 def test_catalog_lists_every_entry() -> None:
     text, known = said("catalog", "list"), Catalog.default()
-    for entries in (known.models, known.accelerators, known.precisions, known.engines, known.links):
+    for entries in (known.models, known.accelerators, known.precisions, known.engines, known.links, known.traces):
         assert [name for name in entries if row(text, name) is None] == []
     assert said("catalog", "list", "precisions").count("\n") < 30
 

@@ -188,7 +188,7 @@ def catalog() -> None:
 
 
 KIND = click.argument(
-    "kind", type=click.Choice(["models", "accelerators", "precisions", "engines", "links"]), required=False
+    "kind", type=click.Choice(["models", "accelerators", "precisions", "engines", "links", "traces"]), required=False
 )
 
 
