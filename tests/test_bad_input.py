@@ -698,7 +698,7 @@ def test_a_column_and_a_value_for_the_same(here: Path) -> None:
         (
             GOOD,
             "own.yaml: got an unknown key 'axes', "
-            "expected a mapping with models, accelerators, precisions, engines, links or traces",
+            "expected a mapping with models, accelerators, precisions, engines, links or traces (did you mean traces?)",
         ),
         (
             "- a\n",

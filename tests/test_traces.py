@@ -15,7 +15,7 @@ import servegrid as sg
 from servegrid.catalog import Catalog, CatalogError, written_out
 from servegrid.errors import InputError
 from servegrid.parameters import gather
-from servegrid.sweepfile import make_sweep, read_sweep
+from servegrid.sweepfile import Sweep, make_sweep, read_sweep
 
 CATALOG = Catalog.default()
 LENGTHS = Path(__file__).parents[1] / "notebooks" / "data" / "azure-2023-lengths.csv"
@@ -61,7 +61,7 @@ def test_the_spread_is_that_of_the_published_rows(name: str, total: int, squares
 # In sweeps.
 
 
-def facts(sweep: sg.Sweep | Any) -> dict[str, Any]:
+def facts(sweep: Sweep) -> dict[str, Any]:
     dataset = gather(sweep).dataset
     return {name: dataset[name].values.tolist() for name in FACTS}
 
@@ -79,16 +79,12 @@ def test_an_axis_of_traces_gives_the_lengths_of_requests() -> None:
 
 
 def test_what_is_given_beside_a_trace_takes_its_place() -> None:
-    sweep = make_sweep(
-        {"solver": "serving", "values": {**POINT, "trace": "azure-code", "output_cv": 0.5}, "outputs": ["max_len"]}
-    )
-    parameters = gather(make_sweep(yaml.safe_load(sweep.text)))
+    values = {**POINT, "trace": "azure-code", "output_cv": 0.5}
+    parameters = gather(make_sweep({"solver": "serving", "values": values}))
+    assert parameters.dataset["output_cv"] == 0.5
+    assert parameters.dataset["output_len"] == pytest.approx(27.882526)
+    assert parameters.origins["output_cv"] == "given"
     assert parameters.origins["longest_output"].startswith("catalogue: Azure LLM inference trace 2023")
-    given = gather(
-        make_sweep({"solver": "serving", "values": {**POINT, "trace": "azure-code", "input_len": 7}})
-    ).dataset
-    assert given["input_len"] == 7
-    assert given["output_len"] == pytest.approx(27.882526)
 
 
 def test_a_solver_without_lengths_of_outputs_knows_no_traces() -> None:
