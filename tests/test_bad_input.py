@@ -698,9 +698,12 @@ def test_a_column_and_a_value_for_the_same(here: Path) -> None:
         (
             GOOD,
             "own.yaml: got an unknown key 'axes', "
-            "expected a mapping with models, accelerators, precisions, engines or links",
+            "expected a mapping with models, accelerators, precisions, engines, links or traces (did you mean traces?)",
         ),
-        ("- a\n", "own.yaml: got a list, expected a mapping with models, accelerators, precisions, engines or links"),
+        (
+            "- a\n",
+            "own.yaml: got a list, expected a mapping with models, accelerators, precisions, engines, links or traces",
+        ),
         (
             "precisions:\n  mine: {title: Mine, bytes_per_element: 0, peak_flops_formats: [fp8]}\n",
             "own.yaml: precisions.mine.bytes_per_element: got 0, expected a value greater than 0",

@@ -108,7 +108,7 @@ def test_help_names_all_commands() -> None:
         ("solve", ["--model", "--hardware", "--precision", "--seq-len", "--page-size", "--set NAME=VALUE"]),
         ("plot", ["SWEEP-OR-STORE", "--kind [heatmap|lines|", "--of", "--x AXIS", "--at AXIS=LABEL", "--out FILE"]),
         ("catalog", ["list", "search", "show"]),
-        ("catalog list", ["--catalog", "[models|accelerators|precisions|engines|links]"]),
+        ("catalog list", ["[KIND]", "--catalog", "KIND: models, accelerators, precisions, engines, links, traces."]),
         ("catalog search", ["TEXT", "--catalog"]),
         ("catalog show", ["NAME", "--catalog"]),
     ],
@@ -388,7 +388,7 @@ def test_solve_takes_a_model_from_its_own_config(tmp_path: Path, solved: str) ->
 
 def test_catalog_lists_every_entry() -> None:
     text, known = said("catalog", "list"), Catalog.default()
-    for entries in (known.models, known.accelerators, known.precisions, known.engines, known.links):
+    for entries in (known.models, known.accelerators, known.precisions, known.engines, known.links, known.traces):
         assert [name for name in entries if row(text, name) is None] == []
     assert said("catalog", "list", "precisions").count("\n") < 30
 
@@ -420,6 +420,14 @@ def test_catalog_shows_how_each_constant_of_an_engine_was_got() -> None:
     assert "link_share" in said("catalog", "show", "common")
     assert cells(row(said("catalog", "show", "nvfp4-ffn"), "parts.attention"))[1] == "bf16"
     assert fields(said("catalog", "list", "links"), "nvlink-5-nvl72")["connects"] == "72"
+
+
+def test_catalog_shows_the_lengths_of_a_trace() -> None:
+    found = fields(said("catalog", "list", "traces"), "azure-2023-conversation")
+    assert (found["requests"], found["output"], found["variation"]) == ("19,366", "211.1", "0.77")
+    shown = row(said("catalog", "show", "azure-code"), "longest_output")
+    assert cells(shown)[1] == "1,899"
+    assert "Splitwise" in shown
 
 
 def test_catalog_shows_the_entries_of_a_user(tmp_path: Path) -> None:

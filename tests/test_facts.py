@@ -189,6 +189,7 @@ def test_facts_lie_along_the_axes_of_their_labels() -> None:
 
 def test_every_fact_has_a_source() -> None:
     entries = {"model": "gpt-oss-120b", "hardware": "h100-sxm", "precision": "mxfp4-experts", "engine": "vllm"}
+    entries["trace"] = "azure-2023-code"
     labels = {label: xr.DataArray(name) for label, name in entries.items()}
     for name in facts.FACTS:
         assert facts.sources(CATALOG, name, labels), name
@@ -200,7 +201,10 @@ def test_every_fact_has_a_source() -> None:
 def test_a_solver_knows_the_labels_whose_facts_it_asks_for() -> None:
     assert list(facts.labels_of(sg.CONTINUOUS_BATCHING)) == ["model", "hardware", "precision"]
     more = sg.CONTINUOUS_BATCHING.extended(
-        inputs=(ENGINE["kernel_time"], Quantity("kv_bytes", "byte", "a cached value"))
+        inputs=(
+            *(ENGINE["kernel_time"], Quantity("kv_bytes", "byte", "a cached value")),
+            Quantity("output_len", "token", "an output"),
+        )
     )
     assert list(facts.labels_of(more)) == list(facts.LABELS)
     assert facts.givers("ffn_flops") == ("hardware", "precision")

@@ -60,6 +60,7 @@ def test_entries_are_found_by_any_name_in_any_case() -> None:
         ("precision", CATALOG.precisions),
         ("engine", CATALOG.engines),
         ("link", CATALOG.links),
+        ("trace", CATALOG.traces),
     ):
         for short, entry in entries.items():
             for name in (short, *entry.aliases):
@@ -71,6 +72,7 @@ def test_a_kind_has_a_method_of_its_own() -> None:
     assert CATALOG.model("META-LLAMA/Llama-3.1-8B") is CATALOG.models["llama-3.1-8b"]
     assert CATALOG.accelerator("H100") is CATALOG.accelerators["h100-sxm"]
     assert CATALOG.precision("half") is CATALOG.precisions["fp16"]
+    assert CATALOG.trace("Azure-Code") is CATALOG.traces["azure-2023-code"]
 
 
 def test_names_of_one_kind_are_unknown_to_another() -> None:
@@ -208,7 +210,7 @@ def test_another_json_is_named_after_itself(tmp_path: Path) -> None:
 # What is refused.
 
 WHERE = "my-gpus.yaml: accelerators.my-gpu"
-LAYOUT = "expected a mapping with models, accelerators, precisions, engines or links"
+LAYOUT = "expected a mapping with models, accelerators, precisions, engines, links or traces"
 REFUSED = {
     "unit": (
         GPU.replace("3 TB/s", "3 GiB"),

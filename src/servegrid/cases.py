@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from servegrid.csvfile import read_csv
 from servegrid.errors import InputError, nearest, shown
-from servegrid.yamlfile import read_bytes, validate
+from servegrid.yamlfile import validate
 
 
 class _Spec(BaseModel):
@@ -72,33 +72,9 @@ def _from_columns(columns: Mapping[str, list[Any]]) -> Cases:
 
 
 def _read_csv(path: Path, folder: Path) -> Cases:
-    """A CSV file with names in its first line; lines that begin with # are comments."""
     where = f"cases {path}"
-    lines = list(_lines(read_bytes(folder / path), where))
-    if not lines:
-        raise InputError(f"{where}: the file is empty, expected names of columns and rows of values")
-    (_, header), *rows = lines
-    for name in header:
-        if not name or header.count(name) > 1:
-            raise InputError(f"{where}: the column {name!r} stands {'nameless' if not name else 'twice'} in the header")
-    for line, values in rows:
-        if len(values) != len(header):
-            raise InputError(f"{where}, line {line}: got {len(values)} values, expected {len(header)} as in the header")
-    columns = {name: [values[index] or None for _, values in rows] for index, name in enumerate(header)}
-    return Cases(columns, [f"line {line}" for line, _ in rows], where)
-
-
-def _lines(content: bytes, where: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines that hold values, with their numbers in the file."""
-    try:
-        reader = csv.reader(content.decode("utf-8-sig").splitlines(), strict=True)
-        for values in reader:
-            if values and not values[0].lstrip().startswith("#"):
-                yield reader.line_num, [value.strip() for value in values]
-    except UnicodeDecodeError:
-        raise InputError(f"{where}: got bytes that are not UTF-8, expected a text file") from None
-    except csv.Error as error:
-        raise InputError(f"{where}, line {reader.line_num}: not comma-separated values ({error})") from None
+    table = read_csv(folder / path, where)
+    return Cases(table.columns, table.rows, where)
 
 
 def as_column(values: Sequence[Any]) -> list[Any]:

@@ -187,16 +187,18 @@ def catalog() -> None:
     """Models, accelerators, engines and more, with sources."""
 
 
-KIND = click.argument(
-    "kind", type=click.Choice(["models", "accelerators", "precisions", "engines", "links"]), required=False
-)
+_KINDS = ("models", "accelerators", "precisions", "engines", "links", "traces")
+KIND = click.argument("kind", type=click.Choice(_KINDS), required=False, metavar="[KIND]")
 
 
 @catalog.command("list")
 @KIND
 @CATALOG
 def list_entries(kind: str | None, catalog: tuple[Path, ...]) -> None:
-    """List what the catalogue holds."""
+    """List what the catalogue holds.
+
+    KIND: models, accelerators, precisions, engines, links, traces.
+    """
     _show_entries("", kind, catalog)
 
 
@@ -205,7 +207,10 @@ def list_entries(kind: str | None, catalog: tuple[Path, ...]) -> None:
 @KIND
 @CATALOG
 def search_entries(text: str, kind: str | None, catalog: tuple[Path, ...]) -> None:
-    """List the entries whose names or titles contain TEXT."""
+    """List the entries whose names or titles contain TEXT.
+
+    KIND: models, accelerators, precisions, engines, links, traces.
+    """
     _show_entries(text, kind, catalog)
 
 

@@ -60,6 +60,13 @@ _COLUMNS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
         "bandwidth": lambda e: show.number(e.bandwidth, "byte/s"),
         "connects": lambda e: "-" if e.connects is None else show.plain(e.connects),
     },
+    "traces": {
+        "requests": lambda e: "-" if e.requests is None else show.plain(e.requests),
+        "input": lambda e: show.number(e.input_len, "token"),
+        "output": lambda e: show.number(e.output_len, "token"),
+        "variation": lambda e: f"{e.output_cv:.2f}",
+        "longest": lambda e: show.number(e.longest_output, "token"),
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""What the catalogue says of labels: from names of models, accelerators, precisions, engines to inputs of the graph."""
+"""What the catalogue says of labels: from names of models, accelerators, engines, ... to inputs of the graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from servegrid.catalog import Architecture, Catalog, Device, Kind, Precision, Scheme, Source
+from servegrid.catalog import Architecture, Catalog, Device, Kind, Precision, Scheme, Source, Trace
 from servegrid.equations.engine import ENGINE
 from servegrid.quantity import USER
 from servegrid.solvers import Solver
@@ -22,6 +22,7 @@ LABELS: Mapping[str, Kind] = {
     "precision": "precision",
     "engine": "engine",
     "kv_precision": "precision",
+    "trace": "trace",
 }
 ALWAYS = ("model", "hardware", "precision")  # labels whatever the solver; the others are where it asks for their facts
 PEAK_FLOPS = "peak_flops"
@@ -149,6 +150,10 @@ def _constant(name: str) -> Fact:
     return Fact(("engine",), f"constants.{name}", lambda constants: constants[name].value)
 
 
+def _trace(field: str, read: Callable[[Trace], float]) -> Fact:
+    return Fact(("trace",), field, read)
+
+
 FACTS: Mapping[str, Fact] = {
     "parameters": _model("", lambda shape: shape.parameters),
     "active_parameters": _model("", lambda shape: shape.active_parameters),
@@ -182,6 +187,10 @@ FACTS: Mapping[str, Fact] = {
     **_PARAMETERS,
     **_FORMATS,
     **{name: _constant(name) for name in ENGINE},
+    "input_len": _trace("input_len", lambda trace: trace.input_len),
+    "output_len": _trace("output_len", lambda trace: trace.output_len),
+    "output_cv": _trace("output_cv", lambda trace: trace.output_cv),
+    "longest_output": _trace("longest_output", lambda trace: trace.longest_output),
 }
 # Facts that another label gives in place of the usual one, where it is there.
 INSTEAD: Mapping[str, Fact] = {
@@ -250,6 +259,7 @@ def _entry(catalog: Catalog, label: str, name: str) -> Any:
         "accelerator": catalog.device,
         "precision": catalog.scheme,
         "engine": catalog.constants,
+        "trace": catalog.trace,
     }
     return find[LABELS[label]](name)
 

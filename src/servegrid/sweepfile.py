@@ -121,7 +121,7 @@ class _Reader:
         self.labels = labels_of(self.solver)
         self.solver = self.solver.extended(inputs=self.own_inputs())
         self.additions = [self.read_addition(item, f"catalog[{index}]") for index, item in enumerate(schema.catalog)]
-        self.catalog = Catalog.default().extended(*self.additions)
+        self.catalog = Catalog.default().extended(*self.additions, folder=folder)
         self.cases = None if schema.cases is None else read_cases(schema.cases, folder)
 
     def sweep(self, default_name: str, content: Mapping[str, Any]) -> Sweep:
@@ -157,7 +157,7 @@ class _Reader:
         """The files that the sweep names, as their contents: with them it can be made again, wherever it is."""
         content: dict[str, Any] = {}
         if self.additions:
-            content["catalog"] = [written_out(addition) for addition in self.additions]
+            content["catalog"] = [written_out(addition, self.folder) for addition in self.additions]
         if self.cases is not None:
             content["cases"] = {"columns": self.cases.columns, "keep": list(self.cases.keep)}
         return content

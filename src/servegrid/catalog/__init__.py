@@ -1,4 +1,4 @@
-"""The catalogue: models, accelerators, precisions, engines and links, each fact with its source."""
+"""The catalogue: models, accelerators, precisions, engines, links and traces, each fact with its source."""
 
 from servegrid.catalog.accelerator import FORMATS, Accelerator
 from servegrid.catalog.architecture import Architecture
@@ -9,6 +9,7 @@ from servegrid.catalog.link import Device, Link
 from servegrid.catalog.model import Model
 from servegrid.catalog.precision import Precision, Scheme
 from servegrid.catalog.records import SECTIONS, CatalogError, Kind, written_out
+from servegrid.catalog.trace import Trace
 
 __all__ = [
     "FORMATS",
@@ -27,5 +28,6 @@ __all__ = [
     "Precision",
     "Scheme",
     "Source",
+    "Trace",
     "written_out",
 ]

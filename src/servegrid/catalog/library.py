@@ -16,6 +16,7 @@ from servegrid.catalog.link import Device, Link
 from servegrid.catalog.model import Model
 from servegrid.catalog.precision import Part, Precision, Scheme, scheme_of
 from servegrid.catalog.records import CLASSES, CatalogError, Kind, Record, label_of, read, read_yaml
+from servegrid.catalog.trace import Trace
 from servegrid.equations.engine import ENGINE
 from servegrid.errors import nearest
 
@@ -24,13 +25,14 @@ COMMON = "common"  # the engine that all others begin with
 
 @dataclass(frozen=True)
 class Catalog:
-    """Models, accelerators, precisions, engines and links by short name, and the sources of their facts."""
+    """Models, accelerators, precisions, engines, links and traces by short name, and the sources of their facts."""
 
     models: Mapping[str, Model]
     accelerators: Mapping[str, Accelerator]
     precisions: Mapping[str, Precision]
     engines: Mapping[str, Engine]
     links: Mapping[str, Link]
+    traces: Mapping[str, Trace]
     sources: Mapping[tuple[Kind, str], Mapping[str, Source]] = field(repr=False)
     """Per kind and short name: the sources of the entry's file by their keys."""
     _names: Mapping[tuple[Kind, str], str] = field(repr=False)
@@ -41,16 +43,16 @@ class Catalog:
         """The catalogue that comes with the package."""
         return _default()
 
-    def extended(self, *additions: Path | Mapping[str, Any]) -> Catalog:
+    def extended(self, *additions: Path | Mapping[str, Any], folder: Path = Path()) -> Catalog:
         """This catalogue with the entries of a user's files, which replace entries of the same name.
 
         A file has the layout of the package's own (`source` and `sources` may be left out), or is the
         config.json of a Hugging Face repository, or the folder that holds one. The content of a file may stand in
-        its place, as a mapping.
+        its place, as a mapping, whose own files (of traces) are in `folder`.
         """
         catalog = self
         for addition in additions:
-            records = read(addition)
+            records = read(addition, folder)
             replaced = {record.key for record in records}
             kept = [record for record in catalog._records() if record.key not in replaced]
             try:
@@ -97,6 +99,10 @@ class Catalog:
     def engine(self, name: str) -> Engine:
         """The inference engine of this name or alias, in any case, with what it states itself."""
         return self.engines[self.short_name("engine", name)]
+
+    def trace(self, name: str) -> Trace:
+        """The trace of this name or alias, in any case."""
+        return self.traces[self.short_name("trace", name)]
 
     def constants(self, engine: str) -> Mapping[str, Constant]:
         """All constants of an engine, its own and those that it inherits; CatalogError where it lacks one."""
@@ -168,6 +174,7 @@ class Catalog:
             "precision": self.precisions,
             "engine": self.engines,
             "link": self.links,
+            "trace": self.traces,
         }
         return by_kind[kind]
 
@@ -195,6 +202,7 @@ def _catalog(records: Iterable[Record]) -> Catalog:
         precisions={r.name: r.entry for r in records if isinstance(r.entry, Precision)},
         engines={r.name: r.entry for r in records if isinstance(r.entry, Engine)},
         links={r.name: r.entry for r in records if isinstance(r.entry, Link)},
+        traces={r.name: r.entry for r in records if isinstance(r.entry, Trace)},
         sources={(r.kind, r.name): r.sources for r in records},
         _names={name: record.name for name, record in owners.items()},
     )

@@ -18,20 +18,22 @@ from servegrid.catalog.huggingface import from_huggingface
 from servegrid.catalog.link import Link
 from servegrid.catalog.model import Model
 from servegrid.catalog.precision import Precision
+from servegrid.catalog.trace import Trace, with_numbers
 from servegrid.errors import InputError, nearest, shown
 from servegrid.units import UnitError
 from servegrid.yamlfile import as_mapping, parse_mapping
 
-Kind = Literal["model", "accelerator", "precision", "engine", "link"]
+Kind = Literal["model", "accelerator", "precision", "engine", "link", "trace"]
 CLASSES: Mapping[Kind, type[Entry]] = {
     "model": Model,
     "accelerator": Accelerator,
     "precision": Precision,
     "engine": Engine,
     "link": Link,
+    "trace": Trace,
 }
 SECTIONS: Mapping[str, Kind] = {f"{kind}s": kind for kind in CLASSES}
-_LAYOUT = "a mapping with models, accelerators, precisions, engines or links"
+_LAYOUT = "a mapping with models, accelerators, precisions, engines, links or traces"
 _WORDS = {
     "missing": "a value",
     "string_type": "text",
@@ -65,10 +67,13 @@ class Record(NamedTuple):
         return self.kind, self.name.lower()
 
 
-def written_out(addition: Path | Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a user's file as a mapping that `Catalog.extended` takes in its place, in SI units."""
+def written_out(addition: Path | Mapping[str, Any], folder: Path = Path()) -> dict[str, Any]:
+    """The content of a user's file as a mapping that `Catalog.extended` takes in its place, in SI units.
+
+    Of a trace's file its statistics are written out. `folder` is where a mapping's files are.
+    """
     content: dict[str, Any] = {"sources": {}}
-    for record in read(addition):
+    for record in read(addition, folder):
         entry = record.entry.model_dump(mode="json", exclude_defaults=True)
         content.setdefault(f"{record.kind}s", {})[record.name] = entry
         content["sources"] |= {key: source.model_dump(mode="json") for key, source in record.sources.items()}
@@ -80,10 +85,10 @@ def label_of(addition: Path | Mapping[str, Any]) -> str:
     return addition.name if isinstance(addition, Path) else "catalog"
 
 
-def read(path: Path | Mapping[str, Any]) -> list[Record]:
-    """The entries of a user's file."""
+def read(path: Path | Mapping[str, Any], folder: Path = Path()) -> list[Record]:
+    """The entries of a user's file, or of a mapping that stands in its place, whose files are in `folder`."""
     if not isinstance(path, Path):
-        return _records_in(as_mapping(path, "catalog", _LAYOUT), "catalog")
+        return _records_in(as_mapping(path, "catalog", _LAYOUT), "catalog", folder)
     if path.is_dir():
         path = path / "config.json"
     try:
@@ -92,7 +97,7 @@ def read(path: Path | Mapping[str, Any]) -> list[Record]:
         raise CatalogError(f"{path}: no such file, expected YAML or the config.json of a model") from None
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read ({error.strerror})") from None
-    return _read_config(content, path) if path.suffix == ".json" else read_yaml(content, path.name)
+    return _read_config(content, path) if path.suffix == ".json" else read_yaml(content, path.name, path.parent)
 
 
 def _read_config(content: bytes, path: Path) -> list[Record]:
@@ -116,17 +121,17 @@ def _json(content: bytes, name: str) -> Any:
         raise CatalogError(f"{name}: not a JSON file ({error})") from None
 
 
-def read_yaml(content: bytes, label: str) -> list[Record]:
-    """The entries of a catalogue file."""
+def read_yaml(content: bytes, label: str, folder: Path = Path()) -> list[Record]:
+    """The entries of a catalogue file; the files that it names are in `folder`."""
     try:
-        return _records_in(parse_mapping(content, label, _LAYOUT), label)
+        return _records_in(parse_mapping(content, label, _LAYOUT), label, folder)
     except CatalogError:
         raise
     except InputError as error:
         raise CatalogError(str(error)) from None
 
 
-def _records_in(document: Mapping[str, Any], label: str) -> list[Record]:
+def _records_in(document: Mapping[str, Any], label: str, folder: Path) -> list[Record]:
     for section in document:
         if section not in ("sources", *SECTIONS):
             known = ("sources", *SECTIONS)
@@ -136,20 +141,29 @@ def _records_in(document: Mapping[str, Any], label: str) -> list[Record]:
         for key, value in as_mapping(document.get("sources") or {}, f"{label}: sources").items()
     }
     return [
-        _record(kind, name, value, sources, f"{label}: {section}.{name}")
+        _record(kind, name, value, sources, folder, f"{label}: {section}.{name}")
         for section, kind in SECTIONS.items()
         for name, value in as_mapping(document.get(section) or {}, f"{label}: {section}").items()
     ]
 
 
-def _record(kind: Kind, name: str, value: object, sources: Mapping[str, Source], where: str) -> Record:
+def _record(kind: Kind, name: str, value: object, sources: Mapping[str, Source], folder: Path, where: str) -> Record:
     """One entry of a file, whose sources must be among the file's."""
+    if kind == "trace":
+        value = _with_numbers(value, folder, where)
     entry = _parse(CLASSES[kind], value, where)
     for fact, key in _named_sources(entry):
         if key is not None and key not in sources:
             expected = f"expected a key of the file's sources{nearest(key, sources)}"
             raise CatalogError(f"{where}.{fact}: got {key!r}, {expected}")
     return Record(kind, name, entry, sources)
+
+
+def _with_numbers(value: object, folder: Path, where: str) -> Mapping[str, Any]:
+    try:
+        return with_numbers(as_mapping(value, where), folder, where)
+    except InputError as error:
+        raise CatalogError(str(error)) from None
 
 
 def _named_sources(entry: Entry) -> Iterator[tuple[str, str | None]]:
