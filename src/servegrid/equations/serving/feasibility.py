@@ -127,8 +127,9 @@ def extrapolated(
 ) -> bool:
     """Return whether it leaves the runs that the solver was compared with.
 
-    7e9 to 700e9 parameters, 1 to 8 devices of one node, 4 to 512 concurrent requests, prompts of 900 to 8200 and outputs of 100 to
-    7400 tokens of nearly equal lengths; no linear or sparse attention, prefix hits, drafts, pools or pipelines.
+    7e9 to 700e9 parameters, 1 to 8 devices of one node, 4 to 512 concurrent requests, prompts of 900 to 8200 and
+    outputs of 100 to 7400 tokens of nearly equal lengths; no linear or sparse attention, prefix hits, drafts, pools or
+    pipelines.
     """
     size = not 7e9 <= parameters <= 700e9 or gpus > 8 or nodes > 1 or pipeline_parallel > 1
     load = not 4 <= concurrency <= 512 or not 900 <= input_len <= 8200 or not 100 <= output_len <= 7400
