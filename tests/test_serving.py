@@ -314,6 +314,119 @@ def test_a_load_must_be_given() -> None:
         solved(DENSE)
 
 
+# Several nodes.
+
+
+WIDE: Mapping[str, Any] = {**DENSE, "tensor_parallel": 16}
+WIDE_EXPERTS: Mapping[str, Any] = {
+    **LATENT,
+    "hardware": "h100-sxm",
+    "tensor_parallel": 1,
+    "attention_data_parallel": 16,
+    "expert_parallel": 16,
+    "concurrency": 256,
+}
+TIMES = ("itl", "tpot", "ttft")
+SERVED_LAYERS = {"llama-3.1-70b": 80, "deepseek-r1": 61}
+
+
+@pytest.mark.parametrize("point", [DENSE, EXPERTS, LATENT], ids=["dense", "experts", "latent"])
+@pytest.mark.parametrize("network", [1.0, 1e30])
+def test_one_node_has_nothing_of_the_network(point: Mapping[str, Any], network: float) -> None:
+    one, other = solved(point), solved(point, network_bandwidth=network)
+    assert one["nodes"] == 1
+    for name in SERVING.outputs:
+        assert one[name] == other[name] or (isnan(one[name]) and isnan(other[name])), name
+
+
+@pytest.mark.parametrize("hardware", ["h20", "mi210"])
+def test_one_node_needs_no_network_that_is_known(hardware: str) -> None:
+    """Of MI210 nothing says how many devices its link connects: a stage is one node, as wide as it may be."""
+    point = solved(DENSE, hardware=hardware, precision="bf16", tensor_parallel=8, link_bandwidth=100e9)
+    assert point["nodes"] == 1
+    assert point["feasible"]
+    assert point["tpot"] > 0
+
+
+def test_sixteen_h100_all_reduce_by_all_reduce() -> None:
+    """Two nodes of 8: bytes are sent one after the other over NVLink 4 (450 GB/s) and InfiniBand (50 GB/s)."""
+    point = solved(WIDE, concurrency=32)
+    link, network = (rate * point["link_share"] for rate in (450e9, 50e9))
+    for tokens, name in ((32, "time_collectives"), (2000, "prefill_collective_time")):
+        message = tokens * 8192 * 2
+        one_shot = bulk = 0.0
+        for _all_reduce in range(2 * 80):
+            one_shot += point["collective_latency"] + 8 * point["collective_latency_per_gpu"]
+            one_shot += sum(message / link for _peer in range(7))
+            one_shot += point["bulk_latency"] + sum(message / 2 / network for _round in ("scatter", "gather"))
+            bulk += point["bulk_latency"] + sum(message / 8 / link for _step in range(2 * 7))
+            bulk += point["bulk_latency"] + sum(message / 8 / 2 / network for _round in ("scatter", "gather"))
+        assert point[name] == pytest.approx(min(one_shot, bulk), rel=1e-9), name
+    assert point["feasible"]
+    assert point["extrapolated"]
+
+
+def test_sixteen_h100_dispatch_copy_by_copy() -> None:
+    """16 devices with a sixteenth of the experts each: a copy of a token goes to each of 8 experts, and back."""
+    point = solved(WIDE_EXPERTS)
+    tokens = point["stage_tokens"]
+    crossing = sum((sender < 8) != (owner < 8) for sender in range(16) for owner in range(16)) / 16**2
+    sent = tokens / 16 * 8 * crossing * 7168 * 2  # by one device, in one layer
+    expected = 58 * (point["expert_parallel_time"] + 2 * sent / (50e9 * point["link_share"]))
+    assert point["step_dispatch_time"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_nodes_are_as_many_as_a_stage_needs() -> None:
+    for gpus, link, nodes, fullest in ((16, 8, 2, 8), (16, 16, 1, 16), (16, 72, 1, 16), (64, 8, 8, 8), (8, 3, 3, 3)):
+        point = solved(DENSE, tensor_parallel=gpus, link_gpus=link)
+        assert (point["nodes"], point["node_gpus"]) == (nodes, fullest)
+
+
+def test_one_device_in_each_node_has_the_network_alone() -> None:
+    point = solved(DENSE, tensor_parallel=2, link_gpus=1)
+    sent = 2 * 80 * (point["bulk_latency"] + 32 * 8192 * 2 / (50e9 * point["link_share"]))
+    assert point["time_collectives"] == pytest.approx(sent, rel=1e-12)
+
+
+@pytest.mark.parametrize("point", [WIDE, WIDE_EXPERTS], ids=["dense", "experts"])
+def test_two_nodes_are_slower_than_one_and_a_faster_network_is_not(point: Mapping[str, Any]) -> None:
+    one, two = (solved(point, link_gpus=link) for link in (16, 8))
+    rates = [solved(point, network_bandwidth=rate) for rate in (400e9, 50e9, 25e9, 1e9)]
+    for name in TIMES:
+        assert one[name] < two[name], name
+        assert all(np.diff([point[name] for point in rates]) > 0), name
+
+
+def test_collectives_of_more_nodes_take_longer() -> None:
+    points = [solved(DENSE, tensor_parallel=gpus) for gpus in (8, 16, 32, 64)]
+    assert [point["nodes"] for point in points] == [1, 2, 4, 8]
+    for name in ("time_collectives", "prefill_collective_time"):
+        assert all(np.diff([point[name] for point in points]) > 0), name
+
+
+@pytest.mark.parametrize("point", [WIDE, WIDE_EXPERTS], ids=["dense", "experts"])
+def test_an_endless_network_leaves_latencies(point: Mapping[str, Any]) -> None:
+    apart = solved(point, network_bandwidth=1e30)
+    inside = solved(point, tensor_parallel=8) if point is WIDE else solved(point, attention_data_parallel=8)
+    for name in ("one_shot", "bulk"):
+        latency = "one_shot_latency" if name == "one_shot" else "bulk_pass_latency"
+        assert apart[latency] == inside[latency] + 2 * SERVED_LAYERS[point["model"]] * apart["bulk_latency"]
+        assert apart[f"{name}_token_time"] == pytest.approx(inside[f"{name}_token_time"], rel=1e-12)
+    assert apart["step_dispatch_time"] == pytest.approx(apart["expert_dispatch_time"], rel=1e-12)
+
+
+def test_a_stage_of_several_nodes_is_compiled_to_the_same_bits() -> None:
+    axes: dict[str, Any] = {"tensor_parallel": [8, 16], "hardware": ["h100-sxm", "h20"]}
+    values = {name: value for name, value in {**DENSE, **LOAD}.items() if name not in axes}
+    swept = sg.sweep(solver="serving", axes=axes, values=values, outputs=["tpot", "infeasible_because"])
+    for row, gpus in enumerate(axes["tensor_parallel"]):
+        for column, hardware in enumerate(axes["hardware"]):
+            point = solved(DENSE, tensor_parallel=gpus, hardware=hardware)
+            tpot = float(swept.tpot.values[row, column])
+            assert tpot == point["tpot"] or (isnan(tpot) and isnan(point["tpot"]))
+            assert swept.infeasible_because.values[row, column] == point["infeasible_because"]
+
+
 # The reference solver.
 
 
@@ -349,7 +462,8 @@ def test_an_ideal_engine_on_one_accelerator_is_continuous_batching(concurrency: 
         ({"tensor_parallel": 1}, "weights"),
         ({"input_len": 10**6}, "kv_cache"),
         ({"tensor_parallel": 3}, "tensor_parallel_heads"),
-        ({"tensor_parallel": 16, "link_gpus": 8}, "link"),
+        ({"tensor_parallel": 16, "hardware": "h20"}, "link"),
+        ({"tensor_parallel": 16, "link_gpus": 8}, "fits"),
         ({"expert_parallel": 3}, "expert_parallel"),
         ({"ffn_flops": 0}, "format"),
     ],

@@ -32,16 +32,17 @@ def misfit(
     experts: float,
     expert_parallel: float,
     stage_gpus: float,
-    link_gpus: float,
+    nodes: float,
+    network_bandwidth: float,
 ) -> float:
     """Return the first reason: a format that the device cannot compute, heads or experts that cannot be shared out.
 
-    Or more devices in a stage than the scale-up link connects. Query heads must divide by tp; key-value heads divide
-    by it or it by them; experts and devices divide by ep.
+    Or more devices in a stage than the scale-up link connects, and no network that is known. Query heads must divide
+    by tp; key-value heads divide by it or it by them; experts and devices divide by ep.
     """
     copies = min(kv_cache_heads % tensor_parallel, tensor_parallel % kv_cache_heads)
     ungrouped = max(experts % expert_parallel, stage_gpus % expert_parallel)
-    apart = LINK if stage_gpus > link_gpus else FITS
+    apart = LINK if nodes > 1 and not network_bandwidth > 0 else FITS
     split = HEADS if heads % tensor_parallel + copies > 0 else EXPERTS if ungrouped > 0 else apart
     return split if attention_flops > 0 and ffn_flops > 0 and expert_flops > 0 else FORMAT
 
@@ -71,7 +72,7 @@ def bottleneck(
     decode_tokens: float,
     touched_experts: float,
     expert_read_time: float,
-    expert_dispatch_time: float,
+    step_dispatch_time: float,
     kv_read_time: float,
     kv_request_time: float,
     time_weights: float,
@@ -92,14 +93,14 @@ def bottleneck(
     """
     rank = concurrency / attention_data_parallel
     weights = time_weights if dense_read_time >= decode_tokens * dense_token_time else 0.0
-    routed = time_experts - expert_dispatch_time
+    routed = time_experts - step_dispatch_time
     experts = routed if touched_experts * expert_read_time >= routed else 0.0
     caches = time_kv if kv_read_time >= kv_request_time else 0.0
     reading = weights + experts + caches
     stall = prefill_stall * step_tokens
     sending = stall * min(prefill_collective_time / prefill_time, 1)
     computing = time_weights + routed + time_kv - reading + stall - sending
-    linked = time_collectives + expert_dispatch_time + sending
+    linked = time_collectives + step_dispatch_time + sending
     rest = INTERCONNECT if linked >= time_launch else BATCH_LIMIT
     other = rest if max(linked, time_launch) > computing else COMPUTE
     of_step = MEMORY_BANDWIDTH if reading >= max(max(linked, time_launch), computing) else other
@@ -112,6 +113,7 @@ def bottleneck(
 def extrapolated(
     parameters: float,
     gpus: float,
+    nodes: float,
     concurrency: float,
     input_len: float,
     output_len: float,
@@ -125,10 +127,11 @@ def extrapolated(
 ) -> bool:
     """Return whether it leaves the runs that the solver was compared with.
 
-    7e9 to 700e9 parameters, 1 to 8 devices, 4 to 512 concurrent requests, prompts of 900 to 8200 and outputs of 100 to
-    7400 tokens of nearly equal lengths; no linear or sparse attention, prefix hits, drafts, pools or pipelines.
+    7e9 to 700e9 parameters, 1 to 8 devices of one node, 4 to 512 concurrent requests, prompts of 900 to 8200 and
+    outputs of 100 to 7400 tokens of nearly equal lengths; no linear or sparse attention, prefix hits, drafts, pools or
+    pipelines.
     """
-    size = not 7e9 <= parameters <= 700e9 or gpus > 8 or pipeline_parallel > 1
+    size = not 7e9 <= parameters <= 700e9 or gpus > 8 or nodes > 1 or pipeline_parallel > 1
     load = not 4 <= concurrency <= 512 or not 900 <= input_len <= 8200 or not 100 <= output_len <= 7400
     layers = linear_layers > 0 or index_layers > 0
     return size or load or layers or output_cv > 0.2 or prefix_hit_rate > 0 or draft_len > 0 or disaggregated > 0

@@ -83,9 +83,12 @@ def prefill_collective_time(
     one_shot_token_time: float,
     bulk_pass_latency: float,
     bulk_token_time: float,
+    dispatch_token_time: float,
+    attention_data_parallel: float,
 ) -> float:
-    """Return min(one shot, bulk) of the prompt's tokens. Checked for 1 to 8 GPUs."""
-    return collective_time(prompt_tokens, one_shot_latency, one_shot_token_time, bulk_pass_latency, bulk_token_time)
+    """Return min(one shot, bulk) of the prompt's tokens, dispatch of all ranks' prompts. Checked for 1 to 8 GPUs."""
+    reduced = collective_time(prompt_tokens, one_shot_latency, one_shot_token_time, bulk_pass_latency, bulk_token_time)
+    return reduced + prompt_tokens * attention_data_parallel * dispatch_token_time
 
 
 @quantity(unit="s", long_name="device time that a prompt adds", bounds=NOT_NEGATIVE)
