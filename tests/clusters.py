@@ -141,6 +141,12 @@ def python_path() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
+def hears_ctrl_c() -> None:
+    """Be as a program that a terminal starts: whoever started the tests may ignore Ctrl-C, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 @contextmanager
 def started(
     *arguments: str | Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
@@ -153,6 +159,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hears_ctrl_c,
         start_new_session=True,
     )
     try:

@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 import yaml
+from clusters import hears_ctrl_c
 from contents import attributes, files, timeless
 from killing import (
     PATIENCE,
@@ -530,7 +531,7 @@ def command(story: Story) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever started the tests may ignore it
+        preexec_fn=hears_ctrl_c,
     )
 
 
