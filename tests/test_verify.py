@@ -15,7 +15,7 @@ import xarray as xr
 import yaml
 import zarr
 from click.testing import CliRunner
-from contents import BLOCK_BYTES, BLOCKS, CHUNKS, DOCUMENTS, ROOT, SWEEP, chunks, files, flipped, timeless
+from contents import BLOCK_BYTES, BLOCKS, CHUNKS, DOCUMENTS, ROOT, SWEEP, attributes, chunks, files, flipped, timeless
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -159,6 +159,14 @@ def test_a_good_store_is_good(store: Path, good: dict[str, bytes]) -> None:
     assert files(store) == good
     assert sorted(good) == sorted([*FILES, ROOT])
     assert len(good) == DOCUMENTS + CHUNKS
+
+
+def test_a_store_of_a_file_without_a_name_is_good(tmp_path: Path) -> None:
+    """It is called as the file is, which its sweep does not say."""
+    (tmp_path / "gpus.yaml").write_text(yaml.safe_dump({key: value for key, value in SWEEP.items() if key != "name"}))
+    sg.run(tmp_path / "gpus.yaml", out=tmp_path / "x.zarr")
+    assert attributes(files(tmp_path / "x.zarr"))["title"] == "gpus"
+    assert sg.verify(tmp_path / "x.zarr").faults == ()
 
 
 def test_verification_writes_nothing_at_all(store: Path) -> None:

@@ -39,7 +39,8 @@ def written_sweep(attributes: Mapping[str, Any], solver: Solver | None = None) -
             content["solver"] = solver
     except (yaml.YAMLError, TypeError, AttributeError):
         raise InputError("the attribute 'sweep' in its zarr.json is damaged, expected the text of a sweep") from None
-    return make_sweep(content)
+    # Without a name of its own it is called as its file was, which only the title tells.
+    return make_sweep(content, default_name=str(attributes.get("title", "")))
 
 
 def in_stored_order(sweep: Sweep, stored: Sweep) -> Sweep:
