@@ -17,14 +17,17 @@ import numpy as np
 
 from servegrid.blocks import Blocks, Region, Variable, block_sizes, owns, region_sizes, total_bytes
 from servegrid.errors import InputError, MachineError
-from servegrid.kernel import Kernel, Program, compile_program
+from servegrid.kernel import Kernel, compile_program
 from servegrid.parameters import Parameters
+from servegrid.program import Program
 from servegrid.show import number
 
 # Results and intermediates of one tile: small enough for the last-level cache, large enough that the 50 us of
 # Python between two tiles do not count (67 M points, two threads, kept in cache, the better of two runs:
 # 1,170 Mpoint/s with 1 MiB, 3,480 with 4, 4,380 with 16, 3,360 with 64).
 TILE_BYTES = 16 * 2**20
+# Where a procedure is called, a point takes milliseconds: threads take few at a time.
+TILE_POINTS = 4
 _CACHE_LINE = 64
 
 
@@ -54,6 +57,21 @@ class Evaluator:
     def outputs(self) -> dict[str, Variable]:
         """The outputs alone."""
         return {name: self.stored[name] for name in self.program.graph.outputs if name in self.stored}
+
+    @property
+    def tile_bytes(self) -> int:
+        """What the results of one tile may take [byte]."""
+        return TILE_POINTS * self.point_bytes if self.is_slow else TILE_BYTES
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a point takes milliseconds, since a procedure is called."""
+        return bool(self.program.graph.calls)
+
+    @property
+    def point_bytes(self) -> int:
+        """The results and intermediates of one point [byte]."""
+        return sum(variable.itemsize for variable in self.stored.values())
 
     @cached_property
     def whole(self) -> Region:
@@ -186,7 +204,7 @@ class Tiles:
     ) -> None:
         self.kernel, self.program, self.stored = evaluator.kernel, evaluator.program, evaluator.stored
         sizes = region_sizes(region)
-        self.tiles = Blocks(sizes, block_sizes(sizes, self.stored.values(), TILE_BYTES))
+        self.tiles = Blocks(sizes, block_sizes(sizes, self.stored.values(), evaluator.tile_bytes))
         self.cut = frozenset(axis for axis, count in self.tiles.counts.items() if count > 1)
         chosen = evaluator.outputs if outputs is None else outputs
         self.outputs = frozenset(chosen if arrays is None else arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isclose
 from typing import cast
@@ -12,8 +12,10 @@ from pint.facets.plain import PlainUnit as Unit
 
 from servegrid import expression
 from servegrid.errors import InputError, nearest
+from servegrid.node import Body, Call, Node
+from servegrid.procedure import Procedure
 from servegrid.quantity import Kind, Quantity, quantity_of
-from servegrid.reading import Node, read_equation
+from servegrid.reading import read_equation
 from servegrid.solvers import Solver
 from servegrid.units import UnitError, parse_unit, registry
 
@@ -41,6 +43,11 @@ class Graph:
     def quantity(self, name: str) -> Quantity:
         """What is declared about a quantity of the graph."""
         return self.nodes[name].quantity if name in self.nodes else self.inputs[name]
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The procedures that are called."""
+        return tuple({node.call.procedure.name: node.call for node in self.nodes.values() if node.call}.values())
 
     def coded(self, tree: ast.expr) -> ast.expr:
         """The tree with the texts of labels as their codes."""
@@ -79,6 +86,7 @@ class _Builder:
         self.solver, self.given, self.expressions = solver, given, expressions
         self.nodes: dict[str, Node] = {}
         self.inputs: dict[str, Quantity] = {}
+        self.asked: dict[str, Quantity] = {}  # what is computed within responses
 
     def visit(self, name: str, wanted_by: str, path: tuple[str, ...]) -> None:
         if name in path:
@@ -92,15 +100,16 @@ class _Builder:
             self.add_input(name, wanted_by)
         elif name in self.solver.equations:
             self.add_equation(name, (*path, name))
+        elif name in self.solver.procedures:
+            self.add_call(self.solver.procedures[name], (*path, name))
         else:
             raise self.unknown(name, wanted_by)
 
     def add_expression(self, name: str, path: tuple[str, ...]) -> None:
         expr = self.expressions[name]
-        needs = expression.names(expr.tree)
-        for need in needs:
+        for need in expression.names(expr.tree):
             self.visit(need, expr.where, path)
-        self.nodes[name] = Node(self.describe(name, expr), needs, ((name, expr.tree),))
+        self.nodes[name] = self.read(name)
 
     def describe(self, name: str, expr: Expression) -> Quantity:
         kind = expression.kind_of(expr.tree, lambda need: self.quantity(need).kind, expr.where)
@@ -129,14 +138,70 @@ class _Builder:
         self.inputs[name] = self.solver.quantity(name)
 
     def add_equation(self, name: str, path: tuple[str, ...]) -> None:
-        node = read_equation(self.solver.equations[name])
-        for need in node.needs:
+        for need in self.needs(name):
             self.visit(need, name, path)
+        self.nodes[name] = self.read(name)
+
+    def add_call(self, procedure: Procedure, path: tuple[str, ...]) -> None:
+        name = procedure.name
+        for need in procedure.needs:
+            self.visit(need, name, path)
+        bodies, free = [], dict[str, None]()
+        for response in procedure.responses:
+            changed = {*response.of, *response.fixed}
+            order = self.dependent(response.gives, changed)
+            wanted = [need for inner in order for need in self.needs(inner)] or [response.gives]
+            for need in wanted:
+                if need not in changed and need not in order:
+                    self.visit(need, name, path)
+                    free[need] = None
+            self.asked |= {need: self.solver.quantity(need) for need in changed}
+            nodes = {}
+            for inner in order:
+                nodes[inner] = self.read(inner)
+                self.asked[inner] = nodes[inner].quantity
+            bodies.append(Body(response, nodes))
+        call = Call(procedure, tuple(bodies), tuple(free))
+        for result in procedure.results:
+            if result.name not in self.given and result.name not in self.expressions:
+                self.nodes[result.name] = Node(result, call.needs, (), call=call)
+
+    def dependent(self, name: str, changed: Collection[str]) -> tuple[str, ...]:
+        """The quantities from `changed` to `name` that depend on those, in an order in which each can be computed."""
+        known: dict[str, bool] = {}
+
+        def depends(name: str, path: tuple[str, ...]) -> bool:
+            if name in path:
+                cycle = " needs ".join((*path[path.index(name) :], name))
+                raise InputError(f"{path[0]}: a quantity cannot depend on itself, but {cycle}")
+            if name not in known and name not in changed:
+                known[name] = any([depends(need, (*path, name)) for need in self.needs(name)])
+            return name in changed or known[name]
+
+        depends(name, ())
+        return tuple(name for name, found in known.items() if found)
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """What is needed directly; nothing where an input is, or what another procedure gives."""
+        if name in self.expressions:
+            return expression.names(self.expressions[name].tree)
+        if name in self.given or name not in self.solver.equations:
+            return ()
+        return read_equation(self.solver.equations[name]).needs
+
+    def read(self, name: str) -> Node:
+        """The node of an expression or an equation, all of whose needs are known."""
+        if name in self.expressions:
+            expr = self.expressions[name]
+            return Node(self.describe(name, expr), self.needs(name), ((name, expr.tree),))
+        node = read_equation(self.solver.equations[name])
         check_unit(node, self.quantity)
-        self.nodes[name] = node
+        return node
 
     def quantity(self, name: str) -> Quantity:
-        return self.nodes[name].quantity if name in self.nodes else self.inputs[name]
+        if name in self.nodes:
+            return self.nodes[name].quantity
+        return self.inputs[name] if name in self.inputs else self.asked[name]
 
     def unknown(self, name: str, wanted_by: str) -> InputError:
         known = self.solver.names | set(self.expressions)

@@ -13,12 +13,13 @@ import xarray as xr
 from servegrid.errors import InputError
 from servegrid.facts import OPTIONAL, along, givers, labels_of, sources
 from servegrid.graph import Graph, build
-from servegrid.quantity import COMPUTED, Quantity
+from servegrid.quantity import COMPUTED, SERIES, Quantity
 from servegrid.reading import read_equation
 from servegrid.solvers import Solver
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.units import udunits
 
+REQUEST = "request"  # the dimension of a series, which is no axis: procedures take it as a whole
 FEASIBLE = "feasible"  # the flag of a solver that says what fits
 
 
@@ -49,9 +50,12 @@ class Parameters:
 
     @cached_property
     def inputs(self) -> dict[str, np.ndarray]:
-        """The inputs as double precision arrays along their axes in the sweep's order, C-contiguous."""
+        """The inputs as double precision arrays along their axes in the sweep's order, C-contiguous.
+
+        A series has one more dimension, which comes last.
+        """
         return {
-            name: np.array(self.dataset[name].transpose(*self.axes[name]).values, np.float64, order="C")
+            name: np.array(self.dataset[name].transpose(*self.axes[name], ...).values, np.float64, order="C")
             for name in self.graph.inputs
         }
 
@@ -78,10 +82,13 @@ def _gather(sweep: Sweep) -> Parameters:
     graph = build(sweep.solver, sweep.outputs, given, sweep.expressions)
     if _needs_feasible(sweep.solver, graph):
         graph = build(sweep.solver, (*sweep.outputs, FEASIBLE), given, sweep.expressions)
+    _check_one_of(sweep, labels, chosen)
     coordinates = _coordinates(sweep, labels, facts)
     variables, origins = {}, {}
     for name, quantity in graph.inputs.items():
         value = chosen.get(name, facts.get(name, sweep.solver.defaults.get(name)))
+        if value is None and quantity.kind == SERIES:
+            value = xr.DataArray(np.empty(0), dims=REQUEST)
         if value is None:
             raise _missing(name, sweep)
         origins[name] = _origin(name, sweep, chosen, facts, labels)
@@ -160,6 +167,12 @@ def _chosen(sweep: Sweep) -> dict[str, Any]:
     return {**axes, **columns, **values}
 
 
+def _check_one_of(sweep: Sweep, labels: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    wanted = sweep.solver.one_of
+    if wanted and not any(name in labels or name in chosen for name in wanted):
+        raise InputError(f"got none of {', '.join(wanted)}, expected one of them, as an axis or under values")
+
+
 def _missing(name: str, sweep: Sweep) -> InputError:
     quantity = sweep.solver.quantity(name)
     labels = " and ".join(givers(name))
@@ -184,8 +197,8 @@ def _coordinates(
         if name not in coordinates:
             coordinates[name] = xr.Variable(CASE, values, describe(sweep.solver.quantity(name), "cases"))
     for name, fact in facts.items():
-        if name not in coordinates and len(fact.dims) == 1:
-            quantity = sweep.solver.quantity(name)
+        quantity = sweep.solver.quantity(name)
+        if name not in coordinates and len(fact.dims) == 1 and quantity.kind != SERIES:
             whole = quantity.kind == "int" and bool(np.isfinite(fact.values).all())
             values = fact.values.astype(np.int64) if whole else fact.values
             read_in = sources(sweep.catalog, name, labels)

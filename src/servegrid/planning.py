@@ -25,6 +25,7 @@ LEAST_MEMORY = 384 * 2**20
 # writing a region costs besides its bytes.
 LARGEST_REGION = 64 * 2**20
 SMALLEST_REGION = 2**20
+SLOW_POINTS = 64  # of one region, where a point takes milliseconds: what a killed run loses
 SHARES = 4  # blocks for each thread, where they are not too small: whoever is faster does more
 
 
@@ -92,7 +93,9 @@ def make_plan(
     # Each thread holds its block twice, as numbers and compressed, and once more in pages that wait to be reused.
     room = (memory - BASE_MEMORY) // 3
     if root is None:
-        fair = max(SMALLEST_REGION, total_bytes(variables, parameters.sizes) // (SHARES * crew.size * parts))
+        least = SLOW_POINTS * evaluator.point_bytes if evaluator.is_slow else SMALLEST_REGION
+        share = total_bytes(variables, parameters.sizes) // (SHARES * crew.size * parts)
+        fair = least if evaluator.is_slow else max(least, share)
         block = block_sizes(parameters.sizes, variables, min(LARGEST_REGION, fair, room // crew.threads))
     else:
         block = root.block(evaluator.outputs, parameters.sizes)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Literal, TypeVar
 
-Kind = Literal["float", "int", "bool", "label"]
+Kind = Literal["float", "int", "bool", "label", "series"]
 COMPUTED = ("bool", "label")  # kinds that only equations give
+SERIES = "series"  # the kind of many numbers at each point, one for each request, which only procedures take
 USER = "user"  # the source of a number of the user's own, which only expressions use
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -70,7 +71,7 @@ class Quantity:
     @property
     def expected(self) -> str:
         """What a value of this quantity must be, for messages: "a whole number in token, at least 1"."""
-        nouns = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+        nouns = {"float": "a number", "int": "a whole number", "bool": "true or false", SERIES: "a series of numbers"}
         noun = nouns.get(self.kind) or f"one of {', '.join(self.labels)}"
         unit = f" in {self.unit}" if self.unit not in ("", "1") else ""
         bounds = f", {self.bounds}" if str(self.bounds) else ""

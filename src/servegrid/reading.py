@@ -13,36 +13,9 @@ from typing import cast
 
 from servegrid import expression
 from servegrid.errors import InputError
-from servegrid.quantity import Quantity, quantity_of
+from servegrid.node import Node, Rename, copy
+from servegrid.quantity import quantity_of
 from servegrid.variant import Variant
-
-
-@dataclass(frozen=True)
-class Node:
-    """One equation as data: the quantity that it gives, those that it needs, and how.
-
-    `steps` are assignments in order; the last one gives the quantity itself. `calls` has the steps that are the result
-    of a helper function, and each call as it is written.
-    """
-
-    quantity: Quantity
-    needs: tuple[str, ...]
-    steps: tuple[tuple[str, ast.expr], ...]
-    calls: Mapping[str, ast.expr] = field(default_factory=dict)
-
-    @property
-    def formula(self) -> str:
-        """The whole equation as text, its helper functions written out."""
-        return self._text(dict(self.steps[:-1]))
-
-    @property
-    def written(self) -> str:
-        """The equation as text for people, with calls of helper functions by their names."""
-        return self._text({**dict(self.steps[:-1]), **self.calls})
-
-    def _text(self, local: Mapping[str, ast.expr]) -> str:
-        tree = _Substitute(local).visit(_copy(self.steps[-1][1]))
-        return ast.unparse(expression.worded(tree, self.quantity.labels))
 
 
 @cache
@@ -66,12 +39,12 @@ def _renamed(node: Node, variant: Variant) -> Node:
     """The node of the base under the names of the variant."""
     names = dict(variant.renamed)
     steps = {step: variant.declared.name + step.removeprefix(node.quantity.name) for step, _ in node.steps}
-    rename = _Rename({old: ast.Name(new, ast.Load()) for old, new in {**names, **steps}.items()})
+    rename = Rename({old: ast.Name(new, ast.Load()) for old, new in {**names, **steps}.items()})
     return Node(
         variant.declared,
         tuple(names.get(need, need) for need in node.needs),
-        tuple((steps[step], rename.visit(_copy(tree))) for step, tree in node.steps),
-        {steps[step]: rename.visit(_copy(call)) for step, call in node.calls.items()},
+        tuple((steps[step], rename.visit(copy(tree))) for step, tree in node.steps),
+        {steps[step]: rename.visit(copy(call)) for step, call in node.calls.items()},
     )
 
 
@@ -111,7 +84,7 @@ class _Reader:
                     raise InputError(f"{where}: expected assignments and one return, got {ast.unparse(statement)!r}")
             if target in known or (target == self.name and not within):
                 raise InputError(f"{where}: {target!r} is assigned twice, expected a new name for each step")
-            inlined = _Calls(self, function, known, within, name).visit(_copy(value))
+            inlined = _Calls(self, function, known, within, name).visit(copy(value))
             expression.check(inlined, where)
             self.steps.append((name, self.resolve(inlined, known, function, where)))
             known[target] = ast.Name(name, ast.Load())
@@ -128,7 +101,7 @@ class _Reader:
             if type(constant) not in (int, float):
                 raise InputError(f"{where}: {name!r} is neither an argument nor a number of its module")
             replacements[name] = ast.Constant(cast(float, constant))
-        return cast(ast.expr, _Rename(replacements).visit(_copy(tree)))
+        return cast(ast.expr, Rename(replacements).visit(copy(tree)))
 
     def place(self, within: tuple[Callable[..., float], ...], function: Callable[..., float]) -> str:
         """The equation, and the helper function that is being read, for messages."""
@@ -197,24 +170,3 @@ def _source(function: Callable[..., float], where: str) -> ast.FunctionDef:
 
 def _globals(function: Callable[..., float]) -> Mapping[str, object]:
     return cast(FunctionType, inspect.unwrap(function)).__globals__
-
-
-class _Rename(ast.NodeTransformer):
-    """Replaces names by trees, once: what is put in is not looked at again."""
-
-    def __init__(self, by: Mapping[str, ast.expr]) -> None:
-        self.by = by
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return _copy(self.by[node.id]) if node.id in self.by else node
-
-
-class _Substitute(_Rename):
-    """Replaces names by trees, and names in those."""
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return self.visit(_copy(self.by[node.id])) if node.id in self.by else node
-
-
-def _copy(tree: ast.expr) -> ast.expr:
-    return ast.parse(ast.unparse(tree), mode="eval").body

@@ -18,8 +18,8 @@ from dask.highlevelgraph import HighLevelGraph
 from servegrid.blocks import Blocks, Region, Variable, block_sizes, owns
 from servegrid.errors import InputError, nearest
 from servegrid.evaluate import Evaluator
-from servegrid.kernel import DTYPES
 from servegrid.parameters import Parameters, describe
+from servegrid.program import DTYPES
 
 FINGERPRINT = "fingerprint"  # the attribute that holds them
 

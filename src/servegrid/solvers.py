@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import ModuleType
 
-from servegrid.equations import architecture, batching, binding, cost, decode, kv_cache, memory, prefill, serving
+from servegrid.equations import architecture, batching, binding, cost, decode, kv_cache, memory, prefill, serving, simulated
 from servegrid.equations.inputs import INPUTS
 from servegrid.equations.serving.inputs import SERVING_INPUTS
 from servegrid.errors import InputError, shown
+from servegrid.procedure import Procedure
 from servegrid.quantity import Quantity, quantity_of
+from servegrid.simulation.inputs import SIMULATION_INPUTS
+from servegrid.simulation.procedures import PROCEDURES
 from servegrid.variant import variants
 
 Equation = Callable[..., float]
@@ -26,21 +30,34 @@ class Solver:
     outputs: tuple[str, ...]
     defaults: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Quantity] = field(default_factory=lambda: INPUTS)
+    procedures: Mapping[str, Procedure] = field(default_factory=dict)
+    """By the quantities that they give, none of which an equation gives."""
+    one_of: tuple[str, ...] = ()
+    """Inputs or labels of which a sweep must give one, although each has a value without."""
 
     def quantity(self, name: str) -> Quantity:
-        """What is declared about a quantity, whether an equation gives it or it is an input."""
-        return quantity_of(self.equations[name]) if name in self.equations else self.inputs[name]
+        """What is declared about a quantity, whether an equation or a procedure gives it or it is an input."""
+        if name in self.equations:
+            return quantity_of(self.equations[name])
+        return self.results[name] if name in self.results else self.inputs[name]
 
-    @property
+    @cached_property
+    def results(self) -> dict[str, Quantity]:
+        """What procedures give."""
+        return {result.name: result for procedure in self.procedures.values() for result in procedure.results}
+
+    @cached_property
     def names(self) -> frozenset[str]:
         """All quantities of the solver."""
-        return frozenset(self.equations) | frozenset(self.inputs)
+        return frozenset({*self.equations, *self.results, *self.inputs})
 
     def extended(self, *equations: Equation, inputs: tuple[Quantity, ...] = ()) -> Solver:
         """Return this solver with more equations (or other ones, for names that it has) and inputs."""
+        more = by_name(*equations)
         return replace(
             self,
-            equations={**self.equations, **by_name(*equations)},
+            equations={**self.equations, **more},
+            procedures={name: procedure for name, procedure in self.procedures.items() if name not in more},
             inputs={**self.inputs, **{quantity.name: quantity for quantity in inputs}},
         )
 
@@ -148,7 +165,48 @@ SERVING = Solver(
     },
 )
 
-SOLVERS = {solver.name: solver for solver in (CONTINUOUS_BATCHING, SERVING)}
+_RESULTS = {result.name: result for procedure in PROCEDURES.values() for result in procedure.results}
+
+SIMULATION = Solver(
+    name="simulation",
+    title="A scheduler, simulated pass by pass with the step times of `serving`",
+    equations={
+        **{name: equation for name, equation in _PHENOMENA.items() if name not in (*_RESULTS, *SIMULATION_INPUTS)},
+        **in_modules(simulated),
+    },
+    inputs={**SERVING_INPUTS, **SIMULATION_INPUTS},
+    procedures=PROCEDURES,
+    one_of=("request_rate", "concurrency", "trace"),
+    outputs=(
+        *("ttft", "ttft_p50", "ttft_p99", "ttft_p99_ci", "tpot", "tpot_p50", "tpot_p99", "tpot_p99_ci"),
+        *("request_latency", "request_latency_p99", "request_latency_p99_ci", "normalized_latency"),
+        *("requests_per_second", "throughput", "throughput_per_gpu", "goodput", "good_share"),
+        *("active_requests", "waiting_requests", "longest_queue", "busy_share"),
+        *("kv_states_share", "kv_memory", "kv_fragmentation", "preemptions", "refused_share"),
+        *("cost_per_million_tokens", "feasible", "infeasible_because"),
+    ),
+    defaults={
+        **SERVING.defaults,
+        **dict.fromkeys(("concurrency", "request_rate", "input_cv", "length_shape"), 0),
+        "arrival_cv": 1,
+        "requests": 2000,
+        "seed": 0,
+        "warmup": 0.1,
+        "percentile": 99,
+        "longest_input": 1e9,
+        # As vLLM does today, where no label `scheduler` says otherwise.
+        **dict.fromkeys(("iteration_level", "mixed_passes", "chunked_prompts"), 1),
+        **dict.fromkeys(("reservation", "swapping"), 0),
+        "watermark": 0.01,
+        "swap_bandwidth": 25e9,  # PCIe 4.0 with 16 lanes, 80 % of 31.5 GB/s
+        "prefill_servers": 1,
+        # MLPerf Inference v4.1, Llama 2 70B, server scenario.
+        "ttft_limit": 2,
+        "tpot_limit": 0.2,
+    },
+)
+
+SOLVERS = {solver.name: solver for solver in (CONTINUOUS_BATCHING, SERVING, SIMULATION)}
 
 
 def find_solver(solver: object) -> Solver:

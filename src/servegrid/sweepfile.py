@@ -23,7 +23,7 @@ from servegrid.catalog import Catalog, written_out
 from servegrid.errors import InputError, nearest, shown
 from servegrid.facts import labels_of
 from servegrid.graph import Expression
-from servegrid.quantity import COMPUTED, USER, Quantity
+from servegrid.quantity import COMPUTED, SERIES, USER, Quantity
 from servegrid.solvers import Solver, find_solver
 from servegrid.units import UnitError, parse_unit
 from servegrid.written import read_number, read_range, refuse_duplicates
@@ -311,6 +311,8 @@ class _Reader:
         if quantity.kind in COMPUTED:
             noun = "flag" if quantity.kind == "bool" else "label"
             raise InputError(f"{where}: {name} is a {noun} that is computed, and cannot be given")
+        if quantity.kind == SERIES:
+            raise InputError(f"{where}: {name} is a number for each request: give a trace, which has them")
         return quantity
 
     def read_table(

@@ -12,8 +12,8 @@ import numpy as np
 from servegrid.api import SweepLike, load
 from servegrid.evaluate import Evaluator
 from servegrid.influence.places import narrowed, place_of, refuse_axes, with_outputs
-from servegrid.kernel import Program
 from servegrid.parameters import Parameters, describe
+from servegrid.program import Program
 from servegrid.quantity import Quantity
 
 SAMPLE = "sample"

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from servegrid.evaluate import Evaluator
-from servegrid.kernel import Program, input_dtype
 from servegrid.parameters import describe
+from servegrid.program import Program, input_dtype
 from servegrid.query.question import Asked, Question
 from servegrid.query.source import Numbers, Places, Source
 

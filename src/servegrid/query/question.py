@@ -12,8 +12,8 @@ from typing import Any, Literal
 from servegrid import expression
 from servegrid.errors import InputError, nearest, shown
 from servegrid.graph import Expression, Graph
-from servegrid.kernel import Program
 from servegrid.parameters import FEASIBLE
+from servegrid.program import Program
 from servegrid.query.source import Axes, Numbers, Source
 from servegrid.sweepfile import ASKED
 

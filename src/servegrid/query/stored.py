@@ -16,8 +16,8 @@ from servegrid import expression
 from servegrid.blocks import Blocks, Region, Variable, block_sizes
 from servegrid.errors import InputError, MachineError, nearest
 from servegrid.graph import Expression, Graph, build
-from servegrid.kernel import input_dtype
 from servegrid.parameters import FEASIBLE
+from servegrid.program import input_dtype
 from servegrid.quantity import Kind, Quantity
 from servegrid.query.source import Axes, Numbers, Places, ordered
 from servegrid.solvers import SOLVERS, Solver

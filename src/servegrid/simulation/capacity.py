@@ -1,0 +1,40 @@
+"""The highest rate of requests that meets the limits, found by simulating again and again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from servegrid.simulation.simulate import Limits, Scheduler, measures, play
+from servegrid.simulation.state import NOW, REFUSED
+from servegrid.simulation.workload import Workload, at_rate
+
+HALVINGS = 10  # of the bracket: the rate is found to a thousandth of the largest one
+
+
+def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, physics: tuple[float, ...]) -> np.ndarray:
+    """Return the highest rate at which the limits are met [request/s]; 0 where they never are.
+
+    The limits: of the time to first token at the percentile, and of the mean time per output token; and all requests
+    are served. No rate can be higher than that at which the requests end when all of them come at once.
+    """
+    if not limits.feasible:
+        return np.zeros(1)
+    requests, server, _ = play(at_rate(workload, np.inf), scheduler, 0.0, physics)
+    count = len(requests.arrival) - server.n[REFUSED]
+    low, high = 0.0, workload.attention_data_parallel * count / server.clock[NOW]
+    for _ in range(HALVINGS):
+        rate = (low + high) / 2
+        if meets(at_rate(workload, rate), scheduler, limits, physics):
+            low = rate
+        else:
+            high = rate
+    return np.full(1, low)
+
+
+def meets(workload: Workload, scheduler: Scheduler, limits: Limits, physics: tuple[float, ...]) -> bool:
+    """Return whether a simulation meets the limits."""
+    requests, server, _ = play(workload, scheduler, limits.warmup, physics)
+    ttft, tpot, _, _ = measures(requests, server, limits)
+    if server.n[REFUSED] > 0 or np.percentile(ttft, limits.percentile) > limits.ttft_limit:
+        return False
+    return len(tpot) == 0 or bool(np.mean(tpot) <= limits.tpot_limit)
