@@ -23,8 +23,10 @@ import servegrid as sg
 from servegrid import CONTINUOUS_BATCHING, evaluate, kernel
 from servegrid.api import load
 from servegrid.evaluate import prepare
-from servegrid.kernel import Program, compile_program, fingerprint
+from servegrid.fingerprint import fingerprint
+from servegrid.kernel import compile_program
 from servegrid.parameters import gather
+from servegrid.program import Program
 
 TINY: Mapping[str, Any] = {
     "axes": {"seq_len": [100, 200, 300]},
@@ -254,7 +256,7 @@ def test_a_changed_equation_or_constant_is_another_kernel(tmp_path: Path) -> Non
 @pytest.mark.parametrize("package", ["servegrid", "numba", "llvmlite", "numpy"])
 def test_another_version_is_another_kernel(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint("source")
-    monkeypatch.setattr(kernel, "version", lambda name: "99.0" if name == package else version(name))
+    monkeypatch.setattr("servegrid.fingerprint.version", lambda name: "99.0" if name == package else version(name))
     assert fingerprint("source") != before
 
 

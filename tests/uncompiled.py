@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from servegrid.kernel import Kernel, Program
+from servegrid.kernel import Kernel
+from servegrid.program import Program
 
 _ONE_AT_A_TIME = threading.Lock()  # modules are the same for all threads
 

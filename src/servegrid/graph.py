@@ -49,6 +49,11 @@ class Graph:
         """The procedures that are called."""
         return tuple({node.call.procedure.name: node.call for node in self.nodes.values() if node.call}.values())
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """What the responses of all procedures take from outside."""
+        return tuple(dict.fromkeys(name for call in self.calls for name in call.free))
+
     def coded(self, tree: ast.expr) -> ast.expr:
         """The tree with the texts of labels as their codes."""
         return expression.coded(tree, lambda name: self.quantity(name).labels, "")
@@ -175,7 +180,8 @@ class _Builder:
                 cycle = " needs ".join((*path[path.index(name) :], name))
                 raise InputError(f"{path[0]}: a quantity cannot depend on itself, but {cycle}")
             if name not in known and name not in changed:
-                known[name] = any([depends(need, (*path, name)) for need in self.needs(name)])
+                found = [depends(need, (*path, name)) for need in self.needs(name)]
+                known[name] = any(found)
             return name in changed or known[name]
 
         depends(name, ())

@@ -14,6 +14,8 @@ from servegrid.response import Response
 
 # error_model="numpy": as in the kernels that call them.
 _DECORATOR = '@njit(error_model="numpy")'
+# What others call: the machine code is kept, so that they need not compile it again.
+_ENTRY = '@njit(error_model="numpy", cache=True)'
 
 
 @cache
@@ -22,7 +24,9 @@ def written_out(*functions: Callable[..., Any]) -> str:
 
     numba's own cache does not notice a change in a function that is imported; here, nothing is.
     """
+    entries = [f"def {function.__name__}(" for function in functions]
     parts = [part for part in _used(functions) if isinstance(part, str)]
+    parts = [part.replace(_DECORATOR, _ENTRY) if any(entry in part for entry in entries) else part for part in parts]
     imports = sorted(part for part in parts if part.startswith(("import ", "from ")))
     return "\n\n\n".join(["\n".join(imports), *(part for part in parts if part not in imports)])
 
@@ -54,7 +58,7 @@ def _add(name: str, value: Any, found: dict[str, str | Response]) -> None:
     elif getattr(value, "__module__", "").startswith(__package__):
         source = textwrap.dedent(inspect.getsource(value))
         for used in _names(source):
-            known = inspect.getmodule(value).__dict__  # type: ignore[union-attr]
+            known = inspect.getmodule(value).__dict__
             if used in known and used != name:
                 _add(used, known[used], found)
         found[name] = f"{_DECORATOR}\n{source}" if isinstance(value, FunctionType) else source

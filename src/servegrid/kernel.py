@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import os
-import platform
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from inspect import getsource
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +18,13 @@ from typing import Any, cast
 import numpy as np
 import platformdirs
 
-from servegrid.program import OPTIONS, Program
+from servegrid.compiled import OPTIONS
+from servegrid.fingerprint import fingerprint
+from servegrid.program import Program
 
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "SERVEGRID_CACHE_DIR"
-_VERSIONS = ("servegrid", "numba", "llvmlite", "numpy")
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,8 @@ _loading = threading.Lock()
 
 def compile_program(program: Program) -> Kernel:
     """The program's kernel: from this process, from the cache folder, or compiled now."""
+    if program.library:
+        _module_of(program.library)  # the nests import it
     return Kernel(program, _module_of(program.source).fill)
 
 
@@ -78,13 +78,6 @@ def _module_of(source: str) -> ModuleType:
         if source not in _loaded:
             _loaded[source] = _load(fingerprint(source), source)
         return _loaded[source]
-
-
-def fingerprint(source: str) -> str:
-    """A name for the kernel: a hash of its whole source and of all that compiles it."""
-    versions = [f"{package} {version(package)}" for package in _VERSIONS]
-    everything = "\n".join([source, *versions, sys.version, platform.machine()])
-    return f"kernel_{hashlib.sha256(everything.encode()).hexdigest()[:24]}"
 
 
 def cache_folder() -> Path:

@@ -19,8 +19,7 @@ class Procedure:
     """A function, and the quantities that it returns as an array, in order.
 
     The function is plain Python on numbers and arrays, as numba compiles it. Its arguments are named tuples, whose
-    fields are the quantities that it needs, by name; the last one is `physics`, which it hands to the responses that it
-    asks.
+    fields are the quantities that it needs, by name. The last one is `physics`, which it hands to its responses.
     """
 
     function: Callable[..., np.ndarray]

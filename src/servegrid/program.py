@@ -7,20 +7,19 @@ is meant to be read (`servegrid explain --kernel`).
 
 from __future__ import annotations
 
-import ast
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 
+from servegrid.compiled import OPTIONS, write
+from servegrid.fingerprint import fingerprint
 from servegrid.graph import Graph
-from servegrid.handwritten import written_out
-from servegrid.node import Body, Call
+from servegrid.library import library_of
+from servegrid.node import Call
 from servegrid.quantity import COMPUTED, SERIES, Kind
-from servegrid.response import PHYSICS
 
 _NUMBA_NAMES = {"float64": "float64", "float32": "float32", "int64": "int64", "int8": "int8", "bool": "boolean"}
 DTYPES = {
@@ -34,12 +33,6 @@ _INDENT = "    "
 # check at run time that none of them overlaps any other (29 outputs of `serving`: 78 ns per point in one nest, 56 in
 # parts of 8; parts of 4 gain nothing more and take longer to compile).
 _MOST_OUTPUTS = 8
-
-# error_model="numpy": the default keeps a zero-division branch that stops vectorisation (90 against 300
-# Mpoint/s). nogil: chunks run on threads. No parallel=True: it doubles the time to compile, and numba's
-# workqueue layer aborts under dask's threads. No fastmath: the bits must not depend on the chunking.
-# no_cfunc_wrapper: nobody calls the kernel from C.
-OPTIONS = 'cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True'
 
 
 def input_dtype(kind: Kind) -> np.dtype[np.generic]:
@@ -123,11 +116,6 @@ class Program:
         return self.graph.quantity(name).kind == SERIES
 
     @cached_property
-    def free(self) -> tuple[str, ...]:
-        """What the responses of all procedures take from outside."""
-        return tuple(dict.fromkeys(name for call in self.graph.calls for name in call.free))
-
-    @cached_property
     def loop_axes(self) -> tuple[str, ...]:
         """The axes over which anything is computed."""
         return tuple(axis for axis in self.order if any(axis in nest.axes for nest in self.nests))
@@ -148,9 +136,9 @@ class Program:
     def spelling(self) -> dict[str, str]:
         """How each quantity is called in the source: by its name, unless the source calls something else so."""
         quantities = [*self.graph.inputs, *self.graph.nodes]
-        taken = {"fill", "njit", "range", "wanted"}
+        taken = {"array", "fill", "njit", "range", "wanted"}
         taken |= {call.procedure.name for call in self.graph.calls}
-        taken |= {response.name for call in self.graph.calls for response in call.procedure.responses}
+        taken |= {group.__name__ for call in self.graph.calls for group in call.procedure.groups}
         taken |= {f"{prefix}_{axis}" for axis in self.order for prefix in ("i", "n")}
         taken |= {f"{name}_of" for name in quantities}
         taken |= {step for node in self.graph.nodes.values() for step, _ in node.steps[:-1]}
@@ -164,8 +152,16 @@ class Program:
         return spelling
 
     @cached_property
+    def library(self) -> str:
+        """The module of the procedures that are called; none without any.
+
+        It depends on no axes: it is compiled once, and then linked with whatever nests call it.
+        """
+        return library_of(self.graph)
+
+    @cached_property
     def source(self) -> str:
-        """The generated module."""
+        """The generated module of the nests, which imports from the library by its fingerprint."""
         return "\n".join(_module(self))
 
 
@@ -176,15 +172,17 @@ def _module(program: Program) -> Iterator[str]:
     outputs = ", ".join(program.graph.outputs)
     yield f'"""{outputs}: {len(program.nests)} loop nests over {", ".join(program.loop_axes) or "no axes"}."""'
     yield ""
-    if program.graph.calls:
-        yield "from __future__ import annotations"
-        yield ""
     yield "from math import inf, log, nan, sqrt"
     yield ""
     yield "from numba import njit"
     # numpy's floor and ceil stay floats, as the numbers around them are; math's would be integers.
-    yield "from numpy import ceil, floor"
-    yield from _procedures(program)
+    yield "from numpy import array, ceil, floor"
+    if program.library:
+        procedures = [call.procedure for call in program.graph.calls]
+        groups = {group.__name__ for procedure in procedures for group in procedure.groups}
+        names = sorted({*groups, *(procedure.name for procedure in procedures)})
+        yield ""
+        yield f"from {fingerprint(program.library)} import {', '.join(names)}"
     yield ""
     yield ""
     yield "@njit("
@@ -261,37 +259,9 @@ def _nest(program: Program, index: int, nest: Nest) -> Iterator[str]:
         spelling = {need: program.spelling[need] for need in node.needs}  # an equation's own steps keep their names
         for target, tree in node.steps:
             called = program.spelling[name] if target == name else target
-            yield f"{_INDENT * depth}{called} = {_write(program.graph.coded(tree), spelling)}"
+            yield f"{_INDENT * depth}{called} = {write(program.graph.coded(tree), spelling)}"
         if name in program.stored:
             yield f"{_INDENT * depth}{_element(program, name)} = {program.spelling[name]}"
-
-
-def _procedures(program: Program) -> Iterator[str]:
-    """The hand-written functions, and the responses that they ask."""
-    procedures = [call.procedure for call in program.graph.calls]
-    if procedures:
-        groups = [group for procedure in procedures for group in procedure.groups]
-        yield written_out(*groups, *(procedure.function for procedure in procedures))
-    bodies = {body.response.name: body for call in program.graph.calls for body in call.bodies}
-    for body in bodies.values():
-        yield ""
-        yield ""
-        yield from _response(program, body)
-
-
-def _response(program: Program, body: Body) -> Iterator[str]:
-    """A response as a function of its own."""
-    response = body.response
-    yield '@njit(error_model="numpy")'
-    yield f"def {response.name}({', '.join((*response.of, PHYSICS))}):"
-    if program.free:
-        yield f"{_INDENT}{', '.join(program.free)}, = {PHYSICS}"
-    for name, value in response.fixed.items():
-        yield f"{_INDENT}{name} = {float(value)!r}"
-    for node in body.nodes.values():
-        for target, tree in node.steps:
-            yield f"{_INDENT}{target} = {_write(program.graph.coded(tree), {})}"
-    yield f"{_INDENT}return {response.gives}"
 
 
 def _call(program: Program, call: Call) -> str:
@@ -300,8 +270,8 @@ def _call(program: Program, call: Call) -> str:
         f"{group.__name__}({', '.join(program.spelling[name] for name in group._fields)})"
         for group in call.procedure.groups
     ]
-    physics = "".join(f"{program.spelling[name]}, " for name in program.free)
-    return f"{_results(call)} = {call.procedure.name}({', '.join((*groups, f'({physics})'))})"
+    physics = ", ".join(program.spelling[name] for name in program.graph.free)
+    return f"{_results(call)} = {call.procedure.name}({', '.join((*groups, f'array(({physics},))'))})"
 
 
 def _results(call: Call) -> str:
@@ -315,41 +285,3 @@ def _depth(axes: Sequence[str], loops: Sequence[str]) -> int:
 
 def _element(program: Program, name: str) -> str:
     return f"{name}_of[{', '.join(f'i_{axis}' for axis in program.axes[name]) or '0'}]"
-
-
-def _write(tree: ast.expr, spelling: Mapping[str, str]) -> str:
-    copy = ast.parse(ast.unparse(tree), mode="eval")
-    return ast.unparse(ast.fix_missing_locations(_Compiled(spelling).visit(copy)))
-
-
-class _Compiled(ast.NodeTransformer):
-    """Python's meaning, as the compiler takes it.
-
-    `a and b` -> `a & b`, `0 < a < b` -> `(0 < a) & (a < b)`: without branches the loop can be vectorised. `2` -> `2.0`:
-    whole numbers would be 64-bit integers, where 10**20 overflows without a word.
-    """
-
-    def __init__(self, spelling: Mapping[str, str]) -> None:
-        self.spelling = spelling
-
-    def visit_Name(self, node: ast.Name) -> ast.Name:
-        return ast.Name(self.spelling.get(node.id, node.id), ast.Load())
-
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
-        return ast.Constant(float(cast(float, node.value)))
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
-        operator = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
-        return self._join([self.visit(value) for value in node.values], operator)
-
-    def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        sides = [self.visit(side) for side in (node.left, *node.comparators)]
-        pairs = zip(sides, node.ops, sides[1:], strict=False)
-        return self._join([ast.Compare(left, [op], [right]) for left, op, right in pairs], ast.BitAnd())
-
-    @staticmethod
-    def _join(parts: Sequence[ast.expr], operator: ast.operator) -> ast.expr:
-        joined = parts[0]
-        for part in parts[1:]:
-            joined = ast.BinOp(joined, operator, part)
-        return joined

@@ -9,7 +9,9 @@ from typing import Literal, TypeVar
 
 Kind = Literal["float", "int", "bool", "label", "series"]
 COMPUTED = ("bool", "label")  # kinds that only equations give
-SERIES = "series"  # the kind of many numbers at each point, one for each request, which only procedures take
+SERIES: Literal["series"] = (
+    "series"  # the kind of many numbers at each point, one for each request, which only procedures take
+)
 USER = "user"  # the source of a number of the user's own, which only expressions use
 Function = TypeVar("Function", bound=Callable[..., object])
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 PHYSICS = "physics"  # the argument that holds whatever responses take from outside
 
 
@@ -21,9 +23,11 @@ class Response:
     of: tuple[str, ...]
     fixed: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(self, *arguments: float | tuple[float, ...]) -> float:
+    def __call__(self, *arguments: float | np.ndarray) -> float:
         """Stand for the function that a graph makes of it; TypeError, as there is none without a graph."""
-        raise TypeError(f"{self.name} is an equation of a graph: it can only be called by code that is compiled with it")
+        raise TypeError(
+            f"{self.name} is an equation of a graph: it can only be called by code that is compiled with it"
+        )
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -7,7 +7,18 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
 
-from servegrid.equations import architecture, batching, binding, cost, decode, kv_cache, memory, prefill, serving, simulated
+from servegrid.equations import (
+    architecture,
+    batching,
+    binding,
+    cost,
+    decode,
+    kv_cache,
+    memory,
+    prefill,
+    serving,
+    simulated,
+)
 from servegrid.equations.inputs import INPUTS
 from servegrid.equations.serving.inputs import SERVING_INPUTS
 from servegrid.errors import InputError, shown

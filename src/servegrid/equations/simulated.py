@@ -38,7 +38,6 @@ def swap_page_time(page_bytes: float, swap_bandwidth: float) -> float:
     return page_bytes / swap_bandwidth
 
 
-
 @quantity(unit="token", long_name="longest output", bounds=COUNT)
 def longest_output(output_len: float, output_cv: float, length_shape: float) -> float:
     """Return o for equal lengths (shape 0), o (1 + 1.74 cv) for uniform ones (1), else 20 o, unless it is given."""

@@ -46,10 +46,7 @@ def take(largest: np.ndarray, size: int) -> int:
     node, room = 1, len(largest) // 2
     while room > size:
         left, right = largest[2 * node], largest[2 * node + 1]
-        if right < size or size <= left <= right:
-            node = 2 * node
-        else:
-            node = 2 * node + 1
+        node = 2 * node if right < size or size <= left <= right else 2 * node + 1
         room //= 2
     largest[node] = 0
     renew(largest, node, room)

@@ -11,7 +11,7 @@ from servegrid.simulation.workload import Workload, at_rate
 HALVINGS = 10  # of the bracket: the rate is found to a thousandth of the largest one
 
 
-def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, physics: tuple[float, ...]) -> np.ndarray:
+def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, physics: np.ndarray) -> np.ndarray:
     """Return the highest rate at which the limits are met [request/s]; 0 where they never are.
 
     The limits: of the time to first token at the percentile, and of the mean time per output token; and all requests
@@ -31,7 +31,7 @@ def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, ph
     return np.full(1, low)
 
 
-def meets(workload: Workload, scheduler: Scheduler, limits: Limits, physics: tuple[float, ...]) -> bool:
+def meets(workload: Workload, scheduler: Scheduler, limits: Limits, physics: np.ndarray) -> bool:
     """Return whether a simulation meets the limits."""
     requests, server, _ = play(workload, scheduler, limits.warmup, physics)
     ttft, tpot, _, _ = measures(requests, server, limits)

@@ -16,7 +16,7 @@ WORKLOAD = (
     Quantity(
         "concurrency",
         "request",
-        "clients that send one request after another (0: requests have a rate)",
+        "clients, each with one request at a time (0: none)",
         "int",
         NOT_NEGATIVE,
     ),
@@ -24,14 +24,12 @@ WORKLOAD = (
     Quantity(
         "arrival_cv",
         "1",
-        "coefficient of variation of the gaps between arrivals (1: Poisson, 0: even)",
+        "variation of the gaps between arrivals (1: Poisson, 0: even)",
         bounds=NOT_NEGATIVE,
     ),
     Quantity("requests", "request", "requests that are simulated", "int", COUNT),
     Quantity("seed", "1", "seed of the random numbers", "int", _SEED),
-    Quantity(
-        "warmup", "1", "share of the requests, at the start, that is not counted", bounds=Bounds(at_least=0, below=1)
-    ),
+    Quantity("warmup", "1", "share of the first requests that is not counted", bounds=Bounds(at_least=0, below=1)),
     Quantity("length_shape", "1", "shape of the distribution of lengths", "int", Bounds(at_least=0, at_most=3)),
     Quantity("input_cv", "1", "coefficient of variation of the prompts' lengths", bounds=NOT_NEGATIVE),
     Quantity("longest_input", "token", "longest prompt", bounds=COUNT),
@@ -44,7 +42,7 @@ SCHEDULER = (
     Quantity(
         "reservation",
         "1",
-        "how memory is reserved (0: pages, 1: exact, 2: power of two, 3: longest)",
+        "memory (0: pages, 1: exact, 2: power of two, 3: longest)",
         "int",
         Bounds(at_least=0, at_most=3),
     ),
@@ -61,7 +59,7 @@ LIMITS = (
     Quantity(
         "percentile",
         "1",
-        "percentile of `..._percentile` and of the limit on the time to first token",
+        "percentile that is asked for, and of the limit on TTFT",
         bounds=Bounds(at_least=0, at_most=100),
     ),
 )

@@ -9,6 +9,7 @@ from servegrid.simulation.simulate import simulate
 
 ORCA = "Yu et al. 2022, ORCA, OSDI, section 3"
 PAGED_ATTENTION = "Kwon et al. 2023, doi:10.1145/3600006.3613165"
+DISTSERVE = "Zhong et al. 2024, DistServe, arXiv:2401.09670"
 SECTIONING = "Nakayama 2014, doi:10.1145/2558328"
 _SHARE = Bounds(at_least=0, at_most=1)
 
@@ -39,6 +40,10 @@ def _spread(name: str, words: str, unit: str) -> tuple[Quantity, ...]:
     return tuple(found)
 
 
+def _rate(name: str, unit: str, long_name: str, source: str = ORCA) -> Quantity:
+    return Quantity(name, unit, long_name, bounds=NOT_NEGATIVE, source=source, better="higher")
+
+
 def _mean(name: str, unit: str, long_name: str, bounds: Bounds = NOT_NEGATIVE) -> Quantity:
     return Quantity(name, unit, long_name, bounds=bounds, source=f"{ORCA}; {PAGED_ATTENTION}")
 
@@ -47,25 +52,9 @@ SIMULATE = Procedure(
     simulate,
     results=(
         *(quantity for name, (words, unit) in _MEASURES.items() for quantity in _spread(name, words, unit)),
-        Quantity(
-            "requests_per_second",
-            "request/s",
-            "requests that the server ends",
-            bounds=NOT_NEGATIVE,
-            source=ORCA,
-            better="higher",
-        ),
-        Quantity(
-            "throughput", "token/s", "output tokens per second", bounds=NOT_NEGATIVE, source=ORCA, better="higher"
-        ),
-        Quantity(
-            "goodput",
-            "request/s",
-            "requests that end within both limits",
-            bounds=NOT_NEGATIVE,
-            source="Zhong et al. 2024, DistServe, arXiv:2401.09670",
-            better="higher",
-        ),
+        _rate("requests_per_second", "request/s", "requests that the server ends"),
+        _rate("throughput", "token/s", "output tokens per second"),
+        _rate("goodput", "request/s", "requests that end within both limits", DISTSERVE),
         Quantity(
             "good_share", "1", "share of the requests that end within both limits", bounds=_SHARE, better="higher"
         ),
@@ -88,16 +77,7 @@ SIMULATE = Procedure(
 
 SEARCH_CAPACITY = Procedure(
     search_capacity,
-    results=(
-        Quantity(
-            "max_request_rate",
-            "request/s",
-            "highest rate of requests that meets the limits",
-            bounds=NOT_NEGATIVE,
-            source="Zhong et al. 2024, DistServe, arXiv:2401.09670",
-            better="higher",
-        ),
-    ),
+    results=(_rate("max_request_rate", "request/s", "highest rate of requests that meets the limits", DISTSERVE),),
 )
 
 PROCEDURES = {result.name: procedure for procedure in (SIMULATE, SEARCH_CAPACITY) for result in procedure.results}

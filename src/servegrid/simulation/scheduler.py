@@ -58,7 +58,7 @@ def serve(
     requests: Requests,
     rules: Rules,
     server: Server,
-    physics: tuple[float, ...],
+    physics: np.ndarray,
 ) -> None:
     """Serve all requests; fills `first` and `finish` of each, and the counters and integrals of the server."""
     n, clock = server.n, server.clock
@@ -98,7 +98,7 @@ def send(
     requests: Requests,
     rules: Rules,
     server: Server,
-    physics: tuple[float, ...],
+    physics: np.ndarray,
 ) -> None:
     """Let clients send requests: one each at once, or all at their own times."""
     n, pool = server.n, server.pool
@@ -121,7 +121,7 @@ def send(
     n[RELEASED] = min(n[RELEASED] + more, len(requests.arrival))
 
 
-def admit(requests: Requests, rules: Rules, server: Server, physics: tuple[float, ...]) -> tuple[int, float]:
+def admit(requests: Requests, rules: Rules, server: Server, physics: np.ndarray) -> tuple[int, float]:
     """Choose the prompts of the next pass; return their tokens, and the time of their attention [s]."""
     n = server.n
     n[ENTERING] = 0
@@ -184,7 +184,7 @@ def begin(
     requests: Requests,
     rules: Rules,
     server: Server,
-    physics: tuple[float, ...],
+    physics: np.ndarray,
 ) -> tuple[int, float]:
     """Put as much of a prompt into the pass as there is room for; return its tokens and the time of their attention."""
     n = server.n
@@ -232,7 +232,7 @@ def run_prompts(seconds: float, fellows: int, requests: Requests, rules: Rules, 
     n[ENTERING] = 0
 
 
-def decode(requests: Requests, rules: Rules, server: Server, physics: tuple[float, ...]) -> None:
+def decode(requests: Requests, rules: Rules, server: Server, physics: np.ndarray) -> None:
     """Passes in which requests only decode: until one ends, one arrives, or memory is short."""
     n, clock = server.n, server.clock
     running = n[RUNNING]

@@ -78,7 +78,9 @@ def rules_of(scheduler: Scheduler, workload: Workload) -> Rules:
     )  # fmt: skip
 
 
-def play(workload: Workload, scheduler: Scheduler, warmup: float, physics: tuple[float, ...]) -> tuple[Requests, Server, Rules]:
+def play(
+    workload: Workload, scheduler: Scheduler, warmup: float, physics: np.ndarray
+) -> tuple[Requests, Server, Rules]:
     """Serve the requests of a workload."""
     arrival, prompt, output = draw_requests(workload)
     count = len(arrival)
@@ -104,7 +106,7 @@ def play(workload: Workload, scheduler: Scheduler, warmup: float, physics: tuple
     return requests, server, rules
 
 
-def simulate(workload: Workload, scheduler: Scheduler, limits: Limits, physics: tuple[float, ...]) -> np.ndarray:
+def simulate(workload: Workload, scheduler: Scheduler, limits: Limits, physics: np.ndarray) -> np.ndarray:
     """Simulate one point.
 
     Fields are quantities of the solver `simulation`, in their units; series are (n,) arrays. What it returns is
@@ -170,23 +172,25 @@ def count(
     states, used = clock[TOKEN_TIME], clock[USED_TIME] * rules.page
     reserved = clock[RESERVED_TIME] * rules.page
     final = states if rules.reservation == PAGES else clock[FINAL_TIME]
-    counts[:] = np.array((
-        rate,
-        ranks * tokens / seconds,
-        rate * share,
-        share,
-        clock[RUNNING_TIME] / time,
-        clock[WAITING_TIME] / time,
-        float(n[LONGEST_QUEUE]),
-        clock[BUSY] / time,
-        states / pool,
-        (final - states) / pool,
-        (reserved - final) / pool,
-        1 - reserved / pool,
-        clock[USED_TIME] / time,
-        1 - states / used,
-        n[PREEMPTIONS] / total,
-        n[REFUSED] / total,
-        float(n[PASSES]),
-        clock[NOW],
-    ))
+    counts[:] = np.array(
+        (
+            rate,
+            ranks * tokens / seconds,
+            rate * share,
+            share,
+            clock[RUNNING_TIME] / time,
+            clock[WAITING_TIME] / time,
+            float(n[LONGEST_QUEUE]),
+            clock[BUSY] / time,
+            states / pool,
+            (final - states) / pool,
+            (reserved - final) / pool,
+            1 - reserved / pool,
+            clock[USED_TIME] / time,
+            1 - states / used,
+            n[PREEMPTIONS] / total,
+            n[REFUSED] / total,
+            float(n[PASSES]),
+            clock[NOW],
+        )
+    )

@@ -180,7 +180,7 @@ def leave(place: int, requests: Requests, rules: Rules, server: Server) -> int:
     """Take the request at this place out of those that run, and its memory; return its tokens in memory."""
     n = server.n
     i = server.running[place]
-    context = requests.context[i] + n[STEPS] - requests.joined[i]
+    context = int(requests.context[i] + n[STEPS] - requests.joined[i])
     n[RUNNING] -= 1
     server.running[place] = server.running[n[RUNNING]]
     n[CONTEXT] -= context
