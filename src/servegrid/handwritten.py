@@ -10,6 +10,8 @@ from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+
 from servegrid.response import Response
 
 # error_model="numpy": as in the kernels that call them.
@@ -51,8 +53,11 @@ def _add(name: str, value: Any, found: dict[str, str | Response]) -> None:
         return
     if isinstance(value, ModuleType):
         found[name] = f"import {value.__name__} as {name}"
-    elif isinstance(value, int | float | tuple):
+    elif isinstance(value, int | float):
         found[name] = f"{name} = {value!r}"
+    elif isinstance(value, np.dtype):
+        _add("np", np, found)
+        found[name] = f"{name} = np.dtype({value.descr!r})"
     elif isinstance(value, Response):
         found[name] = value  # of which a graph makes a function
     elif getattr(value, "__module__", "").startswith(__package__):

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servegrid import show
+from servegrid.evaluate import Evaluator
 from servegrid.facts import LABELS
 from servegrid.graph import Graph
-from servegrid.parameters import gather
+from servegrid.parameters import Parameters, gather
+from servegrid.program import Program
 from servegrid.quantity import Quantity
 from servegrid.sheet import Sheet
 from servegrid.solvers import Solver
 from servegrid.sweepfile import Sweep
+
+
+def all_values(parameters: Parameters) -> dict[str, float]:
+    """All quantities of a sweep without axes; compiled where a procedure is called, which takes too long in Python."""
+    graph = parameters.graph
+    if not graph.calls:
+        return solve_point(parameters.sweep.solver, graph, {name: float(v) for name, v in parameters.inputs.items()})
+    everything = Program(replace(graph, outputs=tuple(graph.nodes)), dict.fromkeys(parameters.axes, ()), ())
+    numbers = {name: float(values) for name, values in parameters.inputs.items() if not everything.is_series(name)}
+    found = Evaluator(everything, {}, parameters.inputs).region({})
+    return numbers | {name: float(values) for name, values in found.items()}
 
 
 def solve_point(solver: Solver, graph: Graph, inputs: Mapping[str, float]) -> dict[str, float]:
@@ -39,14 +52,13 @@ class Walkthrough:
     def of(cls, sweep: Sweep) -> Walkthrough:
         """Solve a sweep without axes."""
         parameters = gather(sweep)
-        inputs = {name: float(values) for name, values in parameters.inputs.items()}
-        values = solve_point(sweep.solver, parameters.graph, inputs)
+        values = all_values(parameters)
         chosen = [str(sweep.values[name]) for name in LABELS if name in sweep.values]
         return cls(parameters.graph, values, parameters.origins, ", ".join(chosen) or sweep.solver.title)
 
     def table(self) -> Sheet:
         """Inputs, then each step; outputs stand out."""
-        names = [*self.graph.inputs, *self.graph.nodes]
+        names = [name for name in (*self.graph.inputs, *self.graph.nodes) if name in self.values]
         columns = ["quantity", "value", "meaning", "equation, or where the value is from"]
         bold = [index for index, name in enumerate(names) if name in self.graph.outputs]
         return Sheet(self.title, columns, [self._row(name) for name in names], right=["value"], folds=True, bold=bold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from servegrid.simulation.simulate import Limits, Scheduler, measures, play
-from servegrid.simulation.state import NOW, REFUSED
+from servegrid.simulation.state import RULES, SERVER
 from servegrid.simulation.workload import Workload, at_rate
 
 HALVINGS = 10  # of the bracket: the rate is found to a thousandth of the largest one
@@ -19,9 +19,10 @@ def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, ph
     """
     if not limits.feasible:
         return np.zeros(1)
-    requests, server, _ = play(at_rate(workload, np.inf), scheduler, 0.0, physics)
-    count = len(requests.arrival) - server.n[REFUSED]
-    low, high = 0.0, workload.attention_data_parallel * count / server.clock[NOW]
+    rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
+    requests = play(at_rate(workload, np.inf), scheduler, 0.0, physics, rules, server)
+    count = len(requests) - server[0]["refused"]
+    low, high = 0.0, workload.attention_data_parallel * count / server[0]["now"]
     for _ in range(HALVINGS):
         rate = (low + high) / 2
         if meets(at_rate(workload, rate), scheduler, limits, physics):
@@ -33,8 +34,9 @@ def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, ph
 
 def meets(workload: Workload, scheduler: Scheduler, limits: Limits, physics: np.ndarray) -> bool:
     """Return whether a simulation meets the limits."""
-    requests, server, _ = play(workload, scheduler, limits.warmup, physics)
-    ttft, tpot, _, _ = measures(requests, server, limits)
-    if server.n[REFUSED] > 0 or np.percentile(ttft, limits.percentile) > limits.ttft_limit:
+    rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
+    requests = play(workload, scheduler, limits.warmup, physics, rules, server)
+    ttft, tpot, _, _ = measures(requests, rules, limits)
+    if server[0]["refused"] > 0 or np.percentile(ttft, limits.percentile) > limits.ttft_limit:
         return False
     return len(tpot) == 0 or bool(np.mean(tpot) <= limits.tpot_limit)

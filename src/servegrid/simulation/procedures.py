@@ -67,6 +67,7 @@ SIMULATE = Procedure(
         _mean("kv_internal_share", "1", "share of it that is handed out and will never be used", Bounds()),
         _mean("kv_free_share", "1", "share of it that is not asked for: free, or lost between blocks", Bounds()),
         _mean("used_pages", "1", "pages of one rank that are handed out, mean over time"),
+        _mean("most_used_share", "1", "largest share of the pages that was handed out", _SHARE),
         _mean("kv_fragmentation", "1", "share of the pages that are handed out that holds no token", Bounds(at_most=1)),
         _mean("preemptions", "1", "preemptions per request"),
         _mean("refused_share", "1", "share of the requests that the memory can never hold", _SHARE),

@@ -10,39 +10,12 @@ import numpy as np
 
 from servegrid.simulation.responses import attention_time, decode_time, prompt_time, transfer_time
 from servegrid.simulation.state import (
-    ADMITTED,
-    ARRIVED,
-    BUSY,
-    CONTEXT,
-    COUNTED,
-    ENTERING,
-    FINAL,
-    FINAL_TIME,
-    FINISHED,
-    LONGEST_QUEUE,
-    NEXT_END,
-    NOW,
+    ENTER,
     PAGES,
-    PARTIAL,
-    PASSES,
-    PREEMPTIONS,
-    PROMPTS,
-    REFUSED,
-    RELEASED,
-    RESERVED,
-    RESERVED_TIME,
-    RUNNING,
-    RUNNING_TIME,
-    STACKED,
-    STEPS,
-    SWAPPING,
-    TOKEN_TIME,
-    USED,
-    USED_TIME,
-    WAITING_TIME,
-    Requests,
-    Rules,
-    Server,
+    RUN,
+    STACK,
+    Lists,
+    arrive,
     fits_alone,
     free,
     is_counted,
@@ -51,270 +24,272 @@ from servegrid.simulation.state import (
     pages_of,
     pass_time,
     reserve,
+    waiting,
 )
 
 
 def serve(
-    requests: Requests,
-    rules: Rules,
-    server: Server,
-    physics: np.ndarray,
+    requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists, pool: np.ndarray, physics: np.ndarray
 ) -> None:
-    """Serve all requests; fills `first` and `finish` of each, and the counters and integrals of the server."""
-    n, clock = server.n, server.clock
-    count = len(requests.arrival)
-    n[PARTIAL] = -1
-    send(count if rules.clients == 0 else rules.clients, 0.0, requests, rules, server, physics)
-    while n[FINISHED] < count:
-        while n[ARRIVED] < n[RELEASED] and requests.ready[n[ARRIVED]] <= clock[NOW]:
-            n[ARRIVED] += 1
-        ended = n[FINISHED]
-        if rules.mixed:
-            make_room(requests, rules, server)  # those that decode come before prompts
-        tokens, attention = admit(requests, rules, server, physics)
-        n[LONGEST_QUEUE] = max(n[LONGEST_QUEUE], n[ARRIVED] - n[ADMITTED] + n[STACKED])
-        if rules.mixed:
-            make_room(requests, rules, server)  # whoever came back from a swap may need a page at once
+    """Serve all requests; fills `first` and `finish` of each, and the counters and integrals of the server.
+
+    `pool`: when each server of the prefill pool is free [s].
+    """
+    count = len(requests)
+    server[0]["partial"] = -1
+    send(rules[0]["clients"] if rules[0]["clients"] > 0 else count, requests, rules, server, pool, physics)
+    while server[0]["finished"] < count:
+        arrive(requests, rules, server)
+        ended = server[0]["finished"]
+        if rules[0]["mixed"]:
+            make_room(requests, rules, server, lists)  # those that decode come before prompts
+        tokens, attention = admit(requests, rules, server, lists, physics)
+        server[0]["longest_queue"] = max(server[0]["longest_queue"], waiting(server))
         if tokens > 0:
-            fellows = n[RUNNING] if rules.mixed else 0
-            seconds = prompt_time(float(tokens), float(fellows), attention, physics)
-            if fellows > 0:
-                seconds += decode_time(float(fellows), (n[CONTEXT] + fellows) / fellows, physics)
-            run_prompts(seconds, fellows, requests, rules, server)
-        elif n[RUNNING] > 0:
-            make_room(requests, rules, server)
-            decode(requests, rules, server, physics)
-        elif n[FINISHED] == ended and n[ARRIVED] < n[RELEASED]:
-            pass_time(requests.ready[n[ARRIVED]] - clock[NOW], False, server)
-        if n[RUNNING] > 0 and n[NEXT_END] <= n[STEPS]:
-            end_requests(requests, rules, server)
-        if rules.clients > 0 and n[FINISHED] > ended:
-            send(n[FINISHED] - ended, clock[NOW], requests, rules, server, physics)
+            run_prompts(tokens, attention, requests, rules, server, lists, physics)
+        elif server[0]["running"] > 0:
+            make_room(requests, rules, server, lists)
+            decode(requests, rules, server, lists, physics)
+        elif server[0]["finished"] == ended and server[0]["arrived"] < server[0]["released"]:
+            pass_time(requests[server[0]["arrived"]]["ready"] - server[0]["now"], False, requests, rules, server)
+        if server[0]["running"] > 0 and server[0]["next_end"] <= server[0]["steps"]:
+            end_requests(requests, rules, server, lists)
+        if rules[0]["clients"] > 0 and server[0]["finished"] > ended:
+            send(server[0]["finished"] - ended, requests, rules, server, pool, physics)
 
 
 def send(
-    more: int,
-    now: float,
-    requests: Requests,
-    rules: Rules,
-    server: Server,
-    physics: np.ndarray,
+    more: int, requests: np.ndarray, rules: np.ndarray, server: np.ndarray, pool: np.ndarray, physics: np.ndarray
 ) -> None:
-    """Let clients send requests: one each at once, or all at their own times."""
-    n, pool = server.n, server.pool
-    for i in range(n[RELEASED], min(n[RELEASED] + more, len(requests.arrival))):
-        if rules.clients > 0:
-            requests.arrival[i] = now
-        requests.ready[i] = requests.arrival[i]
-        if np.floor((i + 1) * rules.handed_over) > np.floor(i * rules.handed_over):
+    """Let clients send so many requests now, or all at their own times."""
+    until = min(server[0]["released"] + more, len(requests))
+    for i in range(server[0]["released"], until):
+        request = requests[i]
+        if rules[0]["clients"] > 0:
+            request["arrival"] = server[0]["now"]
+        request["ready"] = request["arrival"]
+        if np.floor((i + 1) * rules[0]["handed_over"]) > np.floor(i * rules[0]["handed_over"]):
             # A pool of its own processes the prompt, one at a time on each of its servers, and hands the cache over.
-            prompt, cached = requests.prompt[i], requests.cached[i]
-            attention = attention_time(float(prompt - cached), float(prompt), physics)
+            tokens = float(request["prompt"] - request["cached"])
+            attention = attention_time(tokens, float(request["prompt"]), physics)
             place = np.argmin(pool)
-            begun = max(pool[place], requests.arrival[i])
-            requests.first[i] = begun + prompt_time(float(prompt - cached), 0.0, attention, physics)
-            pool[place] = requests.first[i]
-            requests.made[i] = 1
-            requests.ready[i] = requests.first[i] + transfer_time(float(prompt - cached), physics)
+            request["first"] = max(pool[place], request["arrival"]) + prompt_time(tokens, 0.0, attention, physics)
+            pool[place] = request["first"]
+            request["made"] = 1
+            request["ready"] = request["first"] + transfer_time(tokens, physics)
         if i > 0:
-            requests.ready[i] = max(requests.ready[i], requests.ready[i - 1])
-    n[RELEASED] = min(n[RELEASED] + more, len(requests.arrival))
+            request["ready"] = max(request["ready"], requests[i - 1]["ready"])
+    server[0]["released"] = until
 
 
-def admit(requests: Requests, rules: Rules, server: Server, physics: np.ndarray) -> tuple[int, float]:
+def admit(
+    requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists, physics: np.ndarray
+) -> tuple[int, float]:
     """Choose the prompts of the next pass; return their tokens, and the time of their attention [s]."""
-    n = server.n
-    n[ENTERING] = 0
-    if not rules.iteration_level and n[RUNNING] > 0:
+    server[0]["entering"] = 0
+    if not rules[0]["iteration_level"] and server[0]["running"] > 0:
         return 0, 0.0
-    budget = rules.budget - n[RUNNING] if rules.chunked else rules.budget
+    budget = rules[0]["budget"] - (server[0]["running"] if rules[0]["chunked"] else 0)
     tokens, attention = 0, 0.0
-    if n[PARTIAL] >= 0:
-        i = n[PARTIAL]
-        n[PARTIAL] = -1
-        tokens, attention = begin(i, budget, requests, rules, server, physics)
-    while n[PARTIAL] < 0 and n[RUNNING] + n[ENTERING] < rules.batch:
-        if n[STACKED] > 0:
-            i = server.stack[n[STACKED] - 1]
-        elif n[ADMITTED] < n[ARRIVED]:
-            i = n[ADMITTED]
-        else:
+    if server[0]["partial"] >= 0:
+        i = server[0]["partial"]
+        server[0]["partial"] = -1
+        tokens, attention = begin(i, budget, requests, rules, server, lists, physics)
+    while server[0]["partial"] < 0 and server[0]["running"] + server[0]["entering"] < rules[0]["batch"]:
+        returning = server[0]["stacked"] > 0
+        if not returning and server[0]["admitted"] == server[0]["arrived"]:
             break
-        if not fits_alone(i, requests, rules):
-            n[ADMITTED] += 1
-            n[REFUSED] += 1
-            n[FINISHED] += 1
+        i = lists.order[STACK, server[0]["stacked"] - 1] if returning else server[0]["admitted"]
+        request = requests[i]
+        if not fits_alone(request, rules):
+            server[0]["admitted"] += 1
+            server[0]["refused"] += 1
+            server[0]["finished"] += 1
             continue
-        handed = requests.swapped[i] or (requests.made[i] > 0 and n[STACKED] == 0)
-        todo = 0 if handed else requests.prompt[i] + requests.made[i] - requests.cached[i]
-        if todo > 0 and tokens > 0 and tokens + (1 if rules.chunked else todo) > budget:
+        # Whose cache comes from the host or from another pool goes on where it was.
+        ready = request["swapped"] or (request["made"] > 0 and not returning)
+        todo = 0 if ready else request["prompt"] + request["made"] - request["cached"]
+        least = min(todo, 1) if rules[0]["chunked"] else todo
+        if todo > 0 and tokens + least > budget and (tokens > 0 or rules[0]["chunked"]):
             break
-        if todo > 0 and rules.chunked and budget <= 0:
+        held = request["prompt"] + request["made"] - (1 if ready else 0)
+        if not reserve(request, held, rules, server, lists):
             break
-        held = requests.prompt[i] + requests.made[i] - (1 if handed else 0)
-        if not reserve(i, held, requests, rules, server):
-            break
-        if n[STACKED] > 0:
-            n[STACKED] -= 1
+        if returning:
+            server[0]["stacked"] -= 1
         else:
-            n[ADMITTED] += 1
-        if handed:
-            if requests.swapped[i]:
-                requests.swapped[i] = False
-                server.clock[SWAPPING] += pages_of(held, rules) * rules.swap_time
-            join(i, held, requests.output[i] - requests.made[i], requests, rules, server)
+            server[0]["admitted"] += 1
+        if ready:
+            if request["swapped"]:
+                request["swapped"] = 0
+                server[0]["swap_debt"] += pages_of(held, rules) * rules[0]["swap_time"]
+            join(i, held, request["output"] - request["made"], requests, rules, server, lists)
         else:
-            n[PROMPTS] += held
-            more, time = begin(i, budget - tokens, requests, rules, server, physics)
-            tokens += more
+            server[0]["prompts"] += held
+            part, time = begin(i, budget - tokens, requests, rules, server, lists, physics)
+            tokens += part
             attention += time
-    if not rules.iteration_level and n[ENTERING] > 1:
+    if not rules[0]["iteration_level"] and server[0]["entering"] > 1:
         # All prompts of the batch are padded to the longest.
         longest = 0
-        for k in range(n[ENTERING]):
-            longest = max(longest, requests.prompt[server.entering[k]])
-        tokens = longest * n[ENTERING]
-        attention = n[ENTERING] * attention_time(float(longest), float(longest), physics)
+        for k in range(server[0]["entering"]):
+            longest = max(longest, requests[lists.order[ENTER, k]]["prompt"])
+        tokens = longest * server[0]["entering"]
+        attention = server[0]["entering"] * attention_time(float(longest), float(longest), physics)
     return tokens, attention
 
 
 def begin(
-    i: int,
-    room: int,
-    requests: Requests,
-    rules: Rules,
-    server: Server,
-    physics: np.ndarray,
+    i: int, room: int, requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists, physics: np.ndarray
 ) -> tuple[int, float]:
     """Put as much of a prompt into the pass as there is room for; return its tokens and the time of their attention."""
-    n = server.n
-    start = requests.cached[i] + requests.done[i]
-    rest = requests.prompt[i] + requests.made[i] - start
-    part = min(rest, max(room, 0)) if rules.chunked else rest
+    request = requests[i]
+    start = request["cached"] + request["done"]
+    rest = request["prompt"] + request["made"] - start
+    part = min(rest, max(room, 0)) if rules[0]["chunked"] else rest
     if part == rest:
-        server.entering[n[ENTERING]] = i
-        n[ENTERING] += 1
+        lists.order[ENTER, server[0]["entering"]] = i
+        server[0]["entering"] += 1
     else:
-        n[PARTIAL] = i
-    requests.done[i] += part
-    if part == 0:
-        return 0, 0.0
-    return part, attention_time(float(part), float(start + part), physics)
+        server[0]["partial"] = i
+    request["done"] += part
+    return part, attention_time(float(part), float(start + part), physics) if part > 0 else 0.0
 
 
-def run_prompts(seconds: float, fellows: int, requests: Requests, rules: Rules, server: Server) -> None:
+def run_prompts(
+    tokens: int,
+    attention: float,
+    requests: np.ndarray,
+    rules: np.ndarray,
+    server: np.ndarray,
+    lists: Lists,
+    physics: np.ndarray,
+) -> None:
     """A pass with prompts: those that end give a first token, and decode from now on."""
-    n, clock = server.n, server.clock
-    if fellows > 0 and rules.reservation == PAGES:
-        n[USED] += server.due[n[STEPS] % rules.page]
-        n[RESERVED] = n[USED]
-    pass_time(seconds + clock[SWAPPING], True, server)
-    clock[SWAPPING] = 0.0
-    n[PASSES] += 1
+    if rules[0]["mixed"]:
+        make_room(requests, rules, server, lists)  # whoever came back from the host may need a page at once
+    fellows = server[0]["running"] if rules[0]["mixed"] else 0
+    seconds = prompt_time(float(tokens), float(fellows), attention, physics) + server[0]["swap_debt"]
+    server[0]["swap_debt"] = 0.0
     if fellows > 0:
-        n[STEPS] += 1
-        n[CONTEXT] += n[RUNNING]
+        seconds += decode_time(float(fellows), float(server[0]["context"] + fellows) / fellows, physics)
+        if rules[0]["reservation"] == PAGES:
+            grow(lists.due[server[0]["steps"] % rules[0]["page"]], server)
+    pass_time(seconds, True, requests, rules, server)
+    server[0]["passes"] += 1
+    if fellows > 0:
+        server[0]["steps"] += 1
+        server[0]["context"] += fellows
     longest = 0
-    for k in range(n[ENTERING]):
-        longest = max(longest, requests.output[server.entering[k]])
-    for k in range(n[ENTERING]):
-        i = server.entering[k]
-        held = requests.prompt[i] + requests.made[i]
-        n[PROMPTS] -= held
-        requests.done[i] = 0
-        requests.cached[i] = 0  # if it is preempted, it must compute all of it again
-        if np.isnan(requests.first[i]):
-            requests.first[i] = clock[NOW]
-        requests.made[i] += 1
+    for k in range(server[0]["entering"]):
+        longest = max(longest, requests[lists.order[ENTER, k]]["output"])
+    for k in range(server[0]["entering"]):
+        i = lists.order[ENTER, k]
+        request = requests[i]
+        held = request["prompt"] + request["made"]
+        server[0]["prompts"] -= held
+        request["done"] = 0
+        request["cached"] = 0  # if it is preempted, it must compute all of it again
+        if np.isnan(request["first"]):
+            request["first"] = server[0]["now"]
+        request["made"] += 1
         # A batch that was formed as a whole runs until its longest output ends.
-        last = requests.output[i] if rules.iteration_level else longest
-        join(i, held, max(last - requests.made[i], 0), requests, rules, server)
-    n[ENTERING] = 0
+        last = request["output"] if rules[0]["iteration_level"] else longest
+        join(i, held, max(last - request["made"], 0), requests, rules, server, lists)
+    server[0]["entering"] = 0
 
 
-def decode(requests: Requests, rules: Rules, server: Server, physics: np.ndarray) -> None:
+def grow(pages: int, server: np.ndarray) -> None:
+    """Hand out pages for tokens that are about to be made."""
+    server[0]["used"] += pages
+    server[0]["reserved"] += pages
+    server[0]["most_used"] = max(server[0]["most_used"], server[0]["used"])
+
+
+def decode(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists, physics: np.ndarray) -> None:
     """Passes in which requests only decode: until one ends, one arrives, or memory is short."""
-    n, clock = server.n, server.clock
-    running = n[RUNNING]
-    paged = rules.reservation == PAGES
-    alert = requests.ready[n[ARRIVED]] if n[ARRIVED] < n[RELEASED] else np.inf
-    end, step = n[NEXT_END], n[STEPS]
-    context, used = n[CONTEXT], n[USED]
-    now, begun = clock[NOW], step
-    phase = step % rules.page
-    started = now
-    now += clock[SWAPPING]
-    clock[SWAPPING] = 0.0
-    token_time, used_time = context * (now - started), used * (now - started)
+    paged = rules[0]["reservation"] == PAGES
+    alert = requests[server[0]["arrived"]]["ready"] if server[0]["arrived"] < server[0]["released"] else np.inf
+    running, end, pages, page = server[0]["running"], server[0]["next_end"], rules[0]["pages"], rules[0]["page"]
+    step, context, used, started = server[0]["steps"], server[0]["context"], server[0]["used"], server[0]["now"]
+    now = started + server[0]["swap_debt"]
+    token_time, used_time = context * server[0]["swap_debt"], used * server[0]["swap_debt"]
+    server[0]["swap_debt"] = 0.0
+    phase = step % page
     while step < end and now < alert:
         if paged:
-            need = server.due[phase]
-            if used + need > rules.pages:
+            need = lists.due[phase]
+            if used + need > pages:
                 break
             used += need
-            phase = phase + 1 if phase + 1 < rules.page else 0
+            phase = phase + 1 if phase + 1 < page else 0
         context += running
-        seconds = decode_time(float(running), context / running, physics)
+        seconds = decode_time(float(running), float(context) / running, physics)
         now += seconds
         step += 1
         token_time += context * seconds
         used_time += used * seconds
-    if is_counted(server):
+    if is_counted(requests, rules, server):
         spent = now - started
-        clock[COUNTED] += spent
-        clock[BUSY] += spent
-        clock[RUNNING_TIME] += spent * running
-        clock[WAITING_TIME] += spent * (n[ARRIVED] - n[ADMITTED] + n[STACKED])
-        clock[TOKEN_TIME] += token_time
-        clock[FINAL_TIME] += spent * n[FINAL]
-        clock[USED_TIME] += used_time
-        clock[RESERVED_TIME] += used_time if paged else spent * n[RESERVED]
-    clock[NOW] = now
-    n[STEPS], n[CONTEXT], n[USED] = step, context, used
-    n[PASSES] += step - begun
-    if paged:
-        n[RESERVED] = used
+        server[0]["counted"] += spent
+        server[0]["busy"] += spent
+        server[0]["running_time"] += spent * running
+        server[0]["waiting_time"] += spent * waiting(server)
+        server[0]["token_time"] += token_time
+        server[0]["final_time"] += spent * server[0]["final"]
+        server[0]["used_time"] += used_time
+        server[0]["reserved_time"] += used_time if paged else spent * server[0]["reserved"]
+    server[0]["now"] = now
+    server[0]["passes"] += step - server[0]["steps"]
+    server[0]["steps"], server[0]["context"] = step, context
+    grow(used - server[0]["used"], server)
 
 
-def end_requests(requests: Requests, rules: Rules, server: Server) -> None:
+def end_requests(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists) -> None:
     """Let those go whose last token has been made, and find when the next will end."""
-    n = server.n
-    place = 0
-    soonest = np.iinfo(np.int64).max
-    while place < n[RUNNING]:
-        i = server.running[place]
-        if requests.ends[i] <= n[STEPS]:
-            leave(place, requests, rules, server)
-            requests.finish[i] = server.clock[NOW]
-            n[FINISHED] += 1
+    place, steps = 0, server[0]["steps"]
+    soonest = steps + 2**62
+    while place < server[0]["running"]:
+        i = lists.order[RUN, place]
+        ends = requests[i]["ends"]
+        if ends <= steps:
+            leave(place, requests, rules, server, lists)
+            requests[i]["finish"] = server[0]["now"]
+            server[0]["finished"] += 1
         else:
-            soonest = min(soonest, requests.ends[i])
+            soonest = min(soonest, ends)
             place += 1
-    n[NEXT_END] = soonest
+    server[0]["next_end"] = soonest
 
 
-def make_room(requests: Requests, rules: Rules, server: Server) -> None:
+def make_room(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists) -> None:
     """Preempt whoever came last, until all that run can have the pages of their next token."""
-    n = server.n
-    while rules.reservation == PAGES and n[RUNNING] > 0 and n[USED] + server.due[n[STEPS] % rules.page] > rules.pages:
-        n[PREEMPTIONS] += 1
-        if n[PARTIAL] >= 0:
-            i = n[PARTIAL]
-            n[PARTIAL] = -1
-            held = requests.prompt[i] + requests.made[i]
-            n[PROMPTS] -= held
-            free(i, held, requests, rules, server)
-            requests.done[i] = 0
+    if rules[0]["reservation"] != PAGES:
+        return
+    while (
+        server[0]["running"] > 0
+        and server[0]["used"] + lists.due[server[0]["steps"] % rules[0]["page"]] > rules[0]["pages"]
+    ):
+        server[0]["preemptions"] += 1
+        if server[0]["partial"] >= 0:
+            i = server[0]["partial"]
+            server[0]["partial"] = -1
+            request = requests[i]
+            held = request["prompt"] + request["made"]
+            server[0]["prompts"] -= held
+            free(request, held, rules, server, lists)
+            request["done"] = 0
         else:
             last = 0
-            for place in range(1, n[RUNNING]):
-                if server.running[place] > server.running[last]:
+            for place in range(1, server[0]["running"]):
+                if lists.order[RUN, place] > lists.order[RUN, last]:
                     last = place
-            i = server.running[last]
-            requests.made[i] = requests.output[i] - (requests.ends[i] - n[STEPS])
-            held = leave(last, requests, rules, server)
-            if rules.swapping:
-                requests.swapped[i] = True
-                server.clock[SWAPPING] += pages_of(held, rules) * rules.swap_time
-        server.stack[n[STACKED]] = i
-        n[STACKED] += 1
+            i = lists.order[RUN, last]
+            request = requests[i]
+            request["made"] = request["output"] - (request["ends"] - server[0]["steps"])
+            held = leave(last, requests, rules, server, lists)
+            if rules[0]["swapping"]:
+                request["swapped"] = 1
+                server[0]["swap_debt"] += pages_of(held, rules) * rules[0]["swap_time"]
+        lists.order[STACK, server[0]["stacked"]] = i
+        server[0]["stacked"] += 1

@@ -8,32 +8,12 @@ import numpy as np
 
 from servegrid.simulation.buddy import all_free
 from servegrid.simulation.scheduler import serve
-from servegrid.simulation.state import (
-    BUSY,
-    COUNTED,
-    COUNTERS,
-    FINAL_TIME,
-    LONGEST_QUEUE,
-    NOW,
-    PAGES,
-    PASSES,
-    PREEMPTIONS,
-    REFUSED,
-    RESERVED_TIME,
-    RUNNING_TIME,
-    SUMS,
-    TOKEN_TIME,
-    USED_TIME,
-    WAITING_TIME,
-    Requests,
-    Rules,
-    Server,
-)
+from servegrid.simulation.state import PAGES, REQUEST, RULES, SERVER, Lists
 from servegrid.simulation.statistics import estimate
 from servegrid.simulation.workload import Workload, clients_of, draw_requests
 
 EACH = 12  # results of each of the four measures
-COUNTS = 18  # results after those
+COUNTS = 19  # results after those
 RESULTS = 4 * EACH + COUNTS
 
 
@@ -67,43 +47,48 @@ class Limits(NamedTuple):
     percentile: float
 
 
-def rules_of(scheduler: Scheduler, workload: Workload) -> Rules:
-    """Return the same for the server, in whole requests, tokens and pages."""
-    s = scheduler
-    pages = int(s.pool_pages)
-    return Rules(
-        s.iteration_level > 0, int(s.reservation), s.mixed_passes > 0, s.chunked_prompts > 0, s.swapping > 0,
-        int(s.max_batch_size), int(s.chunk_size), pages, int(s.page_size), int(s.watermark * pages),
-        int(s.state_pages), int(workload.max_len), s.swap_page_time, clients_of(workload), s.disaggregated,
-    )  # fmt: skip
+def set_rules(rules: np.ndarray, scheduler: Scheduler, workload: Workload) -> None:
+    """Fill `rules` with the same in whole requests, tokens and pages."""
+    rules[0]["iteration_level"] = scheduler.iteration_level > 0
+    rules[0]["reservation"] = scheduler.reservation
+    rules[0]["mixed"] = scheduler.mixed_passes > 0
+    rules[0]["chunked"] = scheduler.chunked_prompts > 0
+    rules[0]["swapping"] = scheduler.swapping > 0
+    rules[0]["batch"] = scheduler.max_batch_size
+    rules[0]["budget"] = scheduler.chunk_size
+    rules[0]["pages"] = scheduler.pool_pages
+    rules[0]["page"] = scheduler.page_size
+    rules[0]["spare"] = scheduler.watermark * scheduler.pool_pages
+    rules[0]["own"] = scheduler.state_pages
+    rules[0]["longest"] = workload.max_len
+    rules[0]["clients"] = clients_of(workload)
+    rules[0]["swap_time"] = scheduler.swap_page_time
+    rules[0]["handed_over"] = scheduler.disaggregated
 
 
 def play(
-    workload: Workload, scheduler: Scheduler, warmup: float, physics: np.ndarray
-) -> tuple[Requests, Server, Rules]:
-    """Serve the requests of a workload."""
+    workload: Workload, scheduler: Scheduler, warmup: float, physics: np.ndarray, rules: np.ndarray, server: np.ndarray
+) -> np.ndarray:
+    """Serve the requests of a workload and return them; fills `rules` and `server`, an empty record each."""
     arrival, prompt, output = draw_requests(workload)
     count = len(arrival)
-    rules = rules_of(scheduler, workload)
-    cached = np.empty(count, np.int64)
+    requests = np.zeros(count, REQUEST)
     for i in range(count):
-        cached[i] = min(int(prompt[i] * workload.prefix_hit_rate), int(prompt[i]) - 1)  # the last one gives the output
-    integers = np.zeros((6, count), np.int64)
-    requests = Requests(
-        arrival, np.full(count, np.nan), prompt.astype(np.int64), cached, output.astype(np.int64),
-        np.full(count, np.nan), np.full(count, np.nan),
-        integers[0], integers[1], integers[2], integers[3], integers[4], integers[5], np.zeros(count, np.bool_),
-    )  # fmt: skip
-    ignored = int(warmup * count)
-    burst = rules.clients >= count if rules.clients > 0 else arrival[count - 1] <= arrival[ignored]
-    lists = np.zeros((3, count), np.int64)
-    server = Server(
-        np.zeros(COUNTERS, np.int64), np.zeros(SUMS), lists[0], lists[1], lists[2], np.zeros(rules.page, np.int64),
-        all_free(rules.pages if rules.reservation != PAGES else 1), np.zeros(int(scheduler.prefill_servers)),
-        ignored, burst,
-    )  # fmt: skip
-    serve(requests, rules, server, physics)
-    return requests, server, rules
+        request = requests[i]
+        request["arrival"], request["prompt"], request["output"] = arrival[i], prompt[i], output[i]
+        request["first"] = request["finish"] = np.nan
+        request["cached"] = min(prompt[i] * workload.prefix_hit_rate, prompt[i] - 1)  # the last one gives the output
+    set_rules(rules, scheduler, workload)
+    rules[0]["ignored"] = int(warmup * count)
+    clients = rules[0]["clients"]
+    rules[0]["burst"] = clients >= count if clients > 0 else arrival[count - 1] <= arrival[rules[0]["ignored"]]
+    lists = Lists(
+        np.zeros((3, count), np.int64),
+        np.zeros(rules[0]["page"], np.int64),
+        all_free(rules[0]["pages"] if rules[0]["reservation"] != PAGES else 1),
+    )
+    serve(requests, rules, server, lists, np.zeros(int(scheduler.prefill_servers)), physics)
+    return requests
 
 
 def simulate(workload: Workload, scheduler: Scheduler, limits: Limits, physics: np.ndarray) -> np.ndarray:
@@ -116,81 +101,84 @@ def simulate(workload: Workload, scheduler: Scheduler, limits: Limits, physics: 
     results = np.full(RESULTS, np.nan)
     counts = results[RESULTS - COUNTS :]
     if limits.feasible:
-        requests, server, rules = play(workload, scheduler, limits.warmup, physics)
+        rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
+        requests = play(workload, scheduler, limits.warmup, physics, rules, server)
         percentiles = np.array((50.0, 90.0, 95.0, 99.0, limits.percentile))
-        for k, values in enumerate(measures(requests, server, limits)):
+        for k, values in enumerate(measures(requests, rules, limits)):
             estimate(values, percentiles, results[k * EACH : (k + 1) * EACH])
-        count(requests, server, rules, workload, limits, counts)
+        count(requests, rules, server, workload, limits, counts)
     else:
         counts[:3] = 0.0
     return results
 
 
 def measures(
-    requests: Requests, server: Server, limits: Limits
+    requests: np.ndarray, rules: np.ndarray, limits: Limits
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the times of the requests that count [s]: to the first token, per output token, of all, of all per token.
 
     The second leaves requests of one token out.
     """
-    ttft = requests.first[server.ignored :] - requests.arrival[server.ignored :] + limits.frontend_time
-    latency = requests.finish[server.ignored :] - requests.arrival[server.ignored :] + limits.frontend_time
-    outputs = requests.output[server.ignored :]
-    ended = ~np.isnan(latency)
-    several = ended & (outputs > 1)
-    tpot = (latency - ttft)[several] / (outputs[several] - 1)
-    return ttft[ended], tpot, latency[ended], latency[ended] / outputs[ended]
+    total = len(requests)
+    found = np.empty((4, total))
+    ended, several = 0, 0
+    for i in range(rules[0]["ignored"], total):
+        request = requests[i]
+        if np.isnan(request["finish"]):
+            continue
+        latency = request["finish"] - request["arrival"] + limits.frontend_time
+        found[0, ended] = request["first"] - request["arrival"] + limits.frontend_time
+        found[2, ended] = latency
+        found[3, ended] = latency / request["output"]
+        ended += 1
+        if request["output"] > 1:
+            found[1, several] = (request["finish"] - request["first"]) / (request["output"] - 1)
+            several += 1
+    return found[0, :ended], found[1, :several], found[2, :ended], found[3, :ended]
 
 
 def count(
-    requests: Requests, server: Server, rules: Rules, workload: Workload, limits: Limits, counts: np.ndarray
+    requests: np.ndarray, rules: np.ndarray, server: np.ndarray, workload: Workload, limits: Limits, counts: np.ndarray
 ) -> None:
     """Fill rates of the whole server, means over time of one rank, and counts of the whole run."""
-    n, clock = server.n, server.clock
-    total = len(requests.arrival)
-    begin, end = requests.arrival[server.ignored], requests.arrival[total - 1]
-    if server.burst:
-        begin, end = requests.arrival[0], clock[NOW]
+    total = len(requests)
+    begin, end = requests[rules[0]["ignored"]]["arrival"], requests[total - 1]["arrival"]
+    if rules[0]["burst"]:
+        begin, end = requests[0]["arrival"], server[0]["now"]
     ended, tokens, good, counted = 0, 0.0, 0, 0
     for i in range(total):
-        if np.isnan(requests.finish[i]):
-            continue
-        if begin < requests.finish[i] <= end:
+        request = requests[i]
+        if begin < request["finish"] <= end:
             ended += 1
-            tokens += requests.output[i]
-        if i >= server.ignored:
+            tokens += request["output"]
+        if i >= rules[0]["ignored"] and not np.isnan(request["finish"]):
             counted += 1
-            first = requests.first[i] - requests.arrival[i] + limits.frontend_time
-            each = (requests.finish[i] - requests.first[i]) / max(requests.output[i] - 1, 1)
+            first = request["first"] - request["arrival"] + limits.frontend_time
+            each = (request["finish"] - request["first"]) / max(request["output"] - 1, 1)
             good += first <= limits.ttft_limit and each <= limits.tpot_limit
     ranks = workload.attention_data_parallel
     seconds = end - begin
-    rate = ranks * ended / seconds
-    share = good / counted
-    time = clock[COUNTED]
-    pool = time * rules.pages * rules.page
-    states, used = clock[TOKEN_TIME], clock[USED_TIME] * rules.page
-    reserved = clock[RESERVED_TIME] * rules.page
-    final = states if rules.reservation == PAGES else clock[FINAL_TIME]
-    counts[:] = np.array(
-        (
-            rate,
-            ranks * tokens / seconds,
-            rate * share,
-            share,
-            clock[RUNNING_TIME] / time,
-            clock[WAITING_TIME] / time,
-            float(n[LONGEST_QUEUE]),
-            clock[BUSY] / time,
-            states / pool,
-            (final - states) / pool,
-            (reserved - final) / pool,
-            1 - reserved / pool,
-            clock[USED_TIME] / time,
-            1 - states / used,
-            n[PREEMPTIONS] / total,
-            n[REFUSED] / total,
-            float(n[PASSES]),
-            clock[NOW],
-        )
-    )
+    time = server[0]["counted"]
+    pool = time * rules[0]["pages"] * rules[0]["page"]
+    states, used = server[0]["token_time"], server[0]["used_time"] * rules[0]["page"]
+    reserved = server[0]["reserved_time"] * rules[0]["page"]
+    final = states if rules[0]["reservation"] == PAGES else server[0]["final_time"]
+    counts[0] = ranks * ended / seconds
+    counts[1] = ranks * tokens / seconds
+    counts[2] = ranks * ended / seconds * good / counted
+    counts[3] = good / counted
+    counts[4] = server[0]["running_time"] / time
+    counts[5] = server[0]["waiting_time"] / time
+    counts[6] = server[0]["longest_queue"]
+    counts[7] = server[0]["busy"] / time
+    counts[8] = states / pool
+    counts[9] = (final - states) / pool
+    counts[10] = (reserved - final) / pool
+    counts[11] = 1 - reserved / pool
+    counts[12] = server[0]["used_time"] / time
+    counts[13] = server[0]["most_used"] / rules[0]["pages"]
+    counts[14] = 1 - states / used
+    counts[15] = server[0]["preemptions"] / total
+    counts[16] = server[0]["refused"] / total
+    counts[17] = server[0]["passes"]
+    counts[18] = server[0]["now"]

@@ -1,4 +1,8 @@
-"""What a simulated server knows: its rules, its requests, its counters. Functions that change one thing each."""
+"""What a simulated server knows: its rules, its requests, its counters. Functions that change one thing each.
+
+State is in records, which compiled functions hand on as one pointer. `rules` and `server` are arrays of one record: a
+record alone does not keep its memory.
+"""
 
 from __future__ import annotations
 
@@ -14,198 +18,208 @@ PAGES = 0
 EXACT = 1
 POWER_OF_TWO = 2
 
-# The counters of a server.
-ARRIVED = 0  # requests that have come
-ADMITTED = 1  # requests that were taken from the queue at least once, or refused
-FINISHED = 2  # requests that have ended, or were refused
-RELEASED = 3  # requests that their clients have sent, or will send at a known time
-RUNNING = 4  # requests that decode
-STACKED = 5  # requests that were preempted and wait
-ENTERING = 6  # requests whose prompts end in this pass
-PARTIAL = 7  # the request whose prompt was begun in an earlier pass, or -1
-STEPS = 8  # passes in which requests decoded
-NEXT_END = 9  # the step with which the first of the running requests ends
-USED = 10  # pages that are handed out
-RESERVED = 11  # pages of them that were asked for: blocks are powers of two
-FINAL = 12  # tokens that those who hold memory will have in the end
-CONTEXT = 13  # tokens that running requests have in memory
-PROMPTS = 14  # tokens of those whose prompts are processed
-PASSES = 15
-PREEMPTIONS = 16
-REFUSED = 17
-LONGEST_QUEUE = 18
-COUNTERS = 19
+RULES = np.dtype(
+    [
+        ("iteration_level", "i8"),
+        ("reservation", "i8"),
+        ("mixed", "i8"),
+        ("chunked", "i8"),
+        ("swapping", "i8"),
+        ("batch", "i8"),  # most requests that run
+        ("budget", "i8"),  # tokens of a pass with prompts
+        ("pages", "i8"),
+        ("page", "i8"),  # tokens of a page
+        ("spare", "i8"),  # pages that admission leaves free
+        ("own", "i8"),  # pages of a request whatever its length
+        ("longest", "i8"),  # tokens of the longest request
+        ("clients", "i8"),  # 0: requests come at times of their own
+        ("ignored", "i8"),  # requests at the start that are not counted
+        ("burst", "i8"),  # whether all come at once: then the whole run counts
+        ("swap_time", "f8"),  # of one page, one way [s]
+        ("handed_over", "f8"),  # share of prompts that a pool of their own processes
+    ]
+)
 
-# Its clock, and integrals over the time that is counted.
-NOW = 0
-SWAPPING = 1  # time of swaps that the next pass will take
-COUNTED = 2
-BUSY = 3
-RUNNING_TIME = 4
-WAITING_TIME = 5
-TOKEN_TIME = 6
-RESERVED_TIME = 7
-FINAL_TIME = 8
-USED_TIME = 9
-SUMS = 10
+REQUEST = np.dtype(
+    [
+        ("arrival", "f8"),  # times [s] are NaN until they are known
+        ("ready", "f8"),  # when the scheduler sees it: later, where another pool processes its prompt
+        ("first", "f8"),
+        ("finish", "f8"),
+        ("prompt", "i8"),
+        ("cached", "i8"),  # tokens of the prompt that are in the prefix cache
+        ("output", "i8"),
+        ("made", "i8"),  # tokens of the output that there were when it last joined those that run, or left them
+        ("done", "i8"),  # tokens of the prompt that earlier passes have processed
+        ("context", "i8"),  # tokens in memory when it joined
+        ("joined", "i8"),  # the step at which it joined
+        ("ends", "i8"),  # the step with which it ends
+        ("block", "i8"),  # where its contiguous memory is
+        ("swapped", "i8"),  # whether its cache is in the host's memory
+    ]
+)
 
+SERVER = np.dtype(
+    [
+        ("arrived", "i8"),
+        ("admitted", "i8"),  # requests that were taken from the queue at least once, or refused
+        ("finished", "i8"),  # requests that have ended, or were refused
+        ("released", "i8"),  # requests whose time of arrival is known
+        ("running", "i8"),  # requests that decode
+        ("stacked", "i8"),  # requests that were preempted and wait
+        ("entering", "i8"),  # requests whose prompts end in this pass
+        ("partial", "i8"),  # the request whose prompt was begun in an earlier pass, or -1
+        ("steps", "i8"),  # passes in which requests decoded
+        ("next_end", "i8"),  # the step with which the first of the running requests ends
+        ("used", "i8"),  # pages that are handed out
+        ("reserved", "i8"),  # pages that were asked for; blocks are powers of two
+        ("final", "i8"),  # tokens that those who hold memory will have in the end
+        ("context", "i8"),  # tokens that running requests have in memory
+        ("prompts", "i8"),  # tokens of those whose prompts are processed
+        ("passes", "i8"),
+        ("preemptions", "i8"),
+        ("refused", "i8"),
+        ("longest_queue", "i8"),
+        ("most_used", "i8"),
+        ("now", "f8"),
+        ("swap_debt", "f8"),  # time of swaps that the next pass will take
+        ("counted", "f8"),  # time that counts, and integrals over it
+        ("busy", "f8"),
+        ("running_time", "f8"),
+        ("waiting_time", "f8"),
+        ("token_time", "f8"),
+        ("reserved_time", "f8"),
+        ("final_time", "f8"),
+        ("used_time", "f8"),
+    ]
+)
 
-class Rules(NamedTuple):
-    """The scheduler and the memory: switches are 0 or 1, sizes in requests, tokens and pages."""
-
-    iteration_level: bool
-    reservation: int
-    mixed: bool
-    chunked: bool
-    swapping: bool
-    batch: int
-    budget: int
-    pages: int
-    page: int
-    spare: int  # pages that admission leaves free
-    own: int  # pages of a request whatever its length
-    longest: int  # tokens of the longest request
-    swap_time: float  # of one page, one way [s]
-    clients: int  # 0: requests come at times of their own
-    handed_over: float  # share of prompts that a pool of its own processes
-
-
-class Requests(NamedTuple):
-    """One number for each request; times in s, NaN where there is none yet."""
-
-    arrival: np.ndarray
-    ready: np.ndarray  # when the scheduler sees it; later than arrival where another pool processes its prompt
-    prompt: np.ndarray
-    cached: np.ndarray  # tokens of the prompt that are in the prefix cache
-    output: np.ndarray
-    first: np.ndarray
-    finish: np.ndarray
-    made: np.ndarray  # tokens of the output that exist, at the last time that it joined or left those that run
-    done: np.ndarray  # tokens of the prompt that earlier passes have processed
-    context: np.ndarray  # tokens in memory when it joined
-    joined: np.ndarray  # the step at which it joined
-    ends: np.ndarray  # the step with which it ends
-    block: np.ndarray  # the node of its block
-    swapped: np.ndarray
-
-
-class Server(NamedTuple):
-    """What changes: counters, clock, lists of requests, and how many requests need a page in which step."""
-
-    n: np.ndarray
-    clock: np.ndarray
-    running: np.ndarray
-    entering: np.ndarray
-    stack: np.ndarray
-    due: np.ndarray
-    tree: np.ndarray
-    pool: np.ndarray  # when each server of the prefill pool is free
-    ignored: int  # requests at the start that are not counted
-    burst: bool  # all come at once: the whole run counts
+RUN = 0  # the rows of `order`: requests that run, that enter, that were preempted (the last one comes back first)
+ENTER = 1
+STACK = 2
 
 
-def pages_of(tokens: int, rules: Rules) -> int:
+class Lists(NamedTuple):
+    """Requests by their places in line, and the memory."""
+
+    order: np.ndarray  # (3, requests)
+    due: np.ndarray  # (page,): how many running requests need a page for their next token, by the step
+    tree: np.ndarray  # free blocks of contiguous memory
+
+
+def pages_of(tokens: int, rules: np.ndarray) -> int:
     """Return the pages of so many tokens of one request."""
-    return (tokens + rules.page - 1) // rules.page + rules.own
+    return int((tokens + rules[0]["page"] - 1) // rules[0]["page"] + rules[0]["own"])
 
 
-def reserved_pages(prompt: int, output: int, rules: Rules) -> int:
+def reserved_pages(request: np.void, rules: np.ndarray) -> int:
     """Return the pages that are asked for where memory is contiguous."""
-    if rules.reservation == EXACT:
-        return pages_of(prompt + output, rules)
-    if rules.reservation == POWER_OF_TWO:
-        return pages_of(prompt + power_of_two(output), rules)
-    return pages_of(rules.longest, rules)
+    if rules[0]["reservation"] == EXACT:
+        return pages_of(request["prompt"] + request["output"], rules)
+    if rules[0]["reservation"] == POWER_OF_TWO:
+        return pages_of(request["prompt"] + power_of_two(request["output"]), rules)
+    return pages_of(rules[0]["longest"], rules)
 
 
-def fits_alone(i: int, requests: Requests, rules: Rules) -> bool:
+def fits_alone(request: np.void, rules: np.ndarray) -> bool:
     """Return whether a request can ever be served: all of its tokens fit the empty memory."""
-    whole = pages_of(requests.prompt[i] + requests.output[i], rules)
-    if rules.reservation == PAGES:
-        return whole <= rules.pages
-    asked = reserved_pages(requests.prompt[i], requests.output[i], rules)
-    return power_of_two(asked) <= rules.pages and whole <= asked
+    whole = pages_of(request["prompt"] + request["output"], rules)
+    if rules[0]["reservation"] == PAGES:
+        return bool(whole <= rules[0]["pages"])
+    asked = reserved_pages(request, rules)
+    return bool(power_of_two(asked) <= rules[0]["pages"] and whole <= asked)
 
 
-def reserve(i: int, tokens: int, requests: Requests, rules: Rules, server: Server) -> bool:
+def reserve(request: np.void, tokens: int, rules: np.ndarray, server: np.ndarray, lists: Lists) -> bool:
     """Take memory for a request that has so many tokens now; return whether there was enough."""
-    n = server.n
-    if rules.reservation == PAGES:
+    if rules[0]["reservation"] == PAGES:
         asked = taken = pages_of(tokens, rules)
-        spare = rules.spare if n[USED] > 0 else 0
-        growing = server.due[n[STEPS] % rules.page] if rules.mixed else 0
-        if n[USED] + taken + spare + growing > rules.pages:
+        spare = rules[0]["spare"] if server[0]["used"] > 0 else 0
+        growing = lists.due[server[0]["steps"] % rules[0]["page"]] if rules[0]["mixed"] else 0
+        if server[0]["used"] + taken + spare + growing > rules[0]["pages"]:
             return False
     else:
-        asked = reserved_pages(requests.prompt[i], requests.output[i], rules)
+        asked = reserved_pages(request, rules)
         taken = power_of_two(asked)
-        node = take(server.tree, taken)
+        node = take(lists.tree, taken)
         if node == 0:
             return False
-        requests.block[i] = node
-    n[USED] += taken
-    n[RESERVED] += asked
-    n[FINAL] += requests.prompt[i] + requests.output[i]
+        request["block"] = node
+    server[0]["used"] += taken
+    server[0]["reserved"] += asked
+    server[0]["final"] += request["prompt"] + request["output"]
+    server[0]["most_used"] = max(server[0]["most_used"], server[0]["used"])
     return True
 
 
-def free(i: int, tokens: int, requests: Requests, rules: Rules, server: Server) -> None:
+def free(request: np.void, tokens: int, rules: np.ndarray, server: np.ndarray, lists: Lists) -> None:
     """Give the memory of a request back, which has so many tokens now."""
-    n = server.n
-    if rules.reservation == PAGES:
+    if rules[0]["reservation"] == PAGES:
         asked = taken = pages_of(tokens, rules)
     else:
-        asked = reserved_pages(requests.prompt[i], requests.output[i], rules)
+        asked = reserved_pages(request, rules)
         taken = power_of_two(asked)
-        give(server.tree, requests.block[i], taken)
-    n[USED] -= taken
-    n[RESERVED] -= asked
-    n[FINAL] -= requests.prompt[i] + requests.output[i]
+        give(lists.tree, request["block"], taken)
+    server[0]["used"] -= taken
+    server[0]["reserved"] -= asked
+    server[0]["final"] -= request["prompt"] + request["output"]
 
 
-def join(i: int, context: int, steps: int, requests: Requests, rules: Rules, server: Server) -> None:
+def join(
+    i: int, context: int, steps: int, requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists
+) -> None:
     """Let a request decode for so many steps."""
-    n = server.n
-    requests.context[i] = context
-    requests.joined[i] = n[STEPS]
-    requests.ends[i] = n[STEPS] + steps
-    server.running[n[RUNNING]] = i
-    n[NEXT_END] = min(n[NEXT_END], requests.ends[i]) if n[RUNNING] > 0 else requests.ends[i]
-    n[RUNNING] += 1
-    n[CONTEXT] += context
-    server.due[(n[STEPS] - context) % rules.page] += 1
+    request = requests[i]
+    request["context"] = context
+    request["joined"] = server[0]["steps"]
+    request["ends"] = server[0]["steps"] + steps
+    if server[0]["running"] == 0 or request["ends"] < server[0]["next_end"]:
+        server[0]["next_end"] = request["ends"]
+    lists.order[RUN, server[0]["running"]] = i
+    server[0]["running"] += 1
+    server[0]["context"] += context
+    lists.due[(server[0]["steps"] - context) % rules[0]["page"]] += 1
 
 
-def leave(place: int, requests: Requests, rules: Rules, server: Server) -> int:
+def leave(place: int, requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists) -> int:
     """Take the request at this place out of those that run, and its memory; return its tokens in memory."""
-    n = server.n
-    i = server.running[place]
-    context = int(requests.context[i] + n[STEPS] - requests.joined[i])
-    n[RUNNING] -= 1
-    server.running[place] = server.running[n[RUNNING]]
-    n[CONTEXT] -= context
-    server.due[(n[STEPS] - context) % rules.page] -= 1
-    free(i, context, requests, rules, server)
-    return context
+    request = requests[lists.order[RUN, place]]
+    context = request["context"] + server[0]["steps"] - request["joined"]
+    server[0]["running"] -= 1
+    lists.order[RUN, place] = lists.order[RUN, server[0]["running"]]
+    server[0]["context"] -= context
+    lists.due[(server[0]["steps"] - context) % rules[0]["page"]] -= 1
+    free(request, context, rules, server, lists)
+    return int(context)
 
 
-def is_counted(server: Server) -> bool:
+def is_counted(requests: np.ndarray, rules: np.ndarray, server: np.ndarray) -> bool:
     """Return whether time counts: from the first request that does to the last that arrives."""
-    arrived = server.n[ARRIVED]
-    return server.burst or server.ignored < arrived < len(server.running)
+    return bool(rules[0]["burst"] or rules[0]["ignored"] < server[0]["arrived"] < len(requests))
 
 
-def pass_time(seconds: float, busy: bool, server: Server) -> None:
+def arrive(requests: np.ndarray, rules: np.ndarray, server: np.ndarray) -> None:
+    """Note who has come by now, and how long they have waited for the pass to end."""
+    while server[0]["arrived"] < server[0]["released"] and requests[server[0]["arrived"]]["ready"] <= server[0]["now"]:
+        if is_counted(requests, rules, server):
+            server[0]["waiting_time"] += server[0]["now"] - requests[server[0]["arrived"]]["ready"]
+        server[0]["arrived"] += 1
+
+
+def waiting(server: np.ndarray) -> int:
+    """Return how many requests wait."""
+    return int(server[0]["arrived"] - server[0]["admitted"] + server[0]["stacked"])
+
+
+def pass_time(seconds: float, busy: bool, requests: np.ndarray, rules: np.ndarray, server: np.ndarray) -> None:
     """Let the clock go on, with everything as it is."""
-    n, clock = server.n, server.clock
-    if is_counted(server):
-        clock[COUNTED] += seconds
-        if busy:
-            clock[BUSY] += seconds
-        clock[RUNNING_TIME] += seconds * (n[RUNNING] + n[ENTERING])
-        clock[WAITING_TIME] += seconds * (n[ARRIVED] - n[ADMITTED] + n[STACKED])
-        clock[TOKEN_TIME] += seconds * (n[CONTEXT] + n[PROMPTS])
-        clock[RESERVED_TIME] += seconds * n[RESERVED]
-        clock[FINAL_TIME] += seconds * n[FINAL]
-        clock[USED_TIME] += seconds * n[USED]
-    clock[NOW] += seconds
+    if is_counted(requests, rules, server):
+        server[0]["counted"] += seconds
+        server[0]["busy"] += seconds if busy else 0.0
+        server[0]["running_time"] += seconds * (server[0]["running"] + server[0]["entering"])
+        server[0]["waiting_time"] += seconds * waiting(server)
+        server[0]["token_time"] += seconds * (server[0]["context"] + server[0]["prompts"])
+        server[0]["reserved_time"] += seconds * server[0]["reserved"]
+        server[0]["final_time"] += seconds * server[0]["final"]
+        server[0]["used_time"] += seconds * server[0]["used"]
+    server[0]["now"] += seconds
