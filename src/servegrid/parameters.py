@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from servegrid.errors import InputError
-from servegrid.facts import OPTIONAL, along, givers, labels_of, sources
+from servegrid.facts import OPTIONAL, REQUEST, along, givers, labels_of, sources
 from servegrid.graph import Graph, build
 from servegrid.quantity import COMPUTED, SERIES, Quantity
 from servegrid.reading import read_equation
@@ -19,7 +19,6 @@ from servegrid.solvers import Solver
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.units import udunits
 
-REQUEST = "request"  # the dimension of a series, which is no axis: procedures take it as a whole
 FEASIBLE = "feasible"  # the flag of a solver that says what fits
 
 

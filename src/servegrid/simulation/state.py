@@ -14,6 +14,7 @@ from servegrid.simulation.buddy import give, power_of_two, take
 
 # How memory is reserved, as the catalogue's schedulers say: page by page, or one contiguous block for all that a
 # request will need, for the next power of two of its output, or for the longest request that there may be.
+RESERVATIONS = ("pages", "exact", "power_of_two", "longest")
 PAGES = 0
 EXACT = 1
 POWER_OF_TWO = 2

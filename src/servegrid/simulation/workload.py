@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Codes of the shapes of lengths, in the order of the catalogue.
+# Codes of the shapes of lengths: their places among these.
+SHAPES = ("fixed", "uniform", "lognormal", "exponential")
 FIXED = 0
 UNIFORM = 1
 LOGNORMAL = 2
