@@ -53,7 +53,7 @@ class Trace(Entry):
     output_cv: Variation
     longest_output: Tokens
     lengths: Shape | None = None
-    """The distribution that requests are drawn from where there are no rows; None: lognormal, or fixed without spread."""
+    """The distribution of lengths where there are no rows; None: lognormal, or fixed where nothing varies."""
     rows: str | None = None
     """The requests as a table, names of columns in the first line; or the name of a file of the package."""
 
@@ -77,11 +77,13 @@ class Trace(Entry):
             return Rows(np.empty(0), np.empty(0), np.empty(0))
         if "\n" in self.rows:
             return _rows(read_table(self.rows.encode(), self.title), self.title)
-        return _rows(read_csv(Path(str(files("servegrid.catalog"))) / "traces" / self.rows, self.rows), self.rows)
+        return _rows(read_csv(_in_package(self.rows), self.rows), self.rows)
 
 
 def with_numbers(written: Mapping[str, Any], folder: Path, where: str) -> Mapping[str, Any]:
     """An entry as `Trace` has it: what it names as its `file` (relative to `folder`) is read, and summed up."""
+    if "rows" in written and "file" not in written:
+        _check_rows(written["rows"], f"{where}.rows")
     if "file" not in written:
         return written
     file, *rest = written["file"], *(name for name in written if name in (*Trace.UNITS, *_STATISTICS, "rows"))
@@ -92,6 +94,17 @@ def with_numbers(written: Mapping[str, Any], folder: Path, where: str) -> Mappin
     rows = _rows(read_csv(folder / file, f"{where}: {file}"), f"{where}: {file}")
     kept = {name: value for name, value in written.items() if name != "file"}
     return {"title": Path(file).stem, **kept, **statistics(rows, f"{where}: {file}"), "rows": _text(rows)}
+
+
+def _check_rows(rows: object, where: str) -> None:
+    if not isinstance(rows, str) or ("\n" not in rows and not _in_package(rows).is_file()):
+        raise InputError(f"{where}: got {shown(rows)}, expected a table as text; name a CSV file under 'file'")
+    if "\n" in rows:
+        _rows(read_table(rows.encode(), where), where)
+
+
+def _in_package(name: str) -> Path:
+    return Path(str(files("servegrid.catalog"))) / "traces" / name
 
 
 def statistics(rows: Rows, where: str) -> dict[str, float]:
