@@ -204,12 +204,9 @@ class Server:
         total = len(self.unsent)
         self.send(self.policy.clients or total)
         while self.over < total:
-            before = self.over
             while self.coming and self.coming[0].seen <= self.now:
                 self.waiting.append(self.coming.popleft())
             self.one_pass()
-            if self.policy.clients:
-                self.send(self.over - before)
 
     def send(self, number: int) -> None:
         for _ in range(min(number, len(self.unsent))):
@@ -237,16 +234,25 @@ class Server:
         if self.policy.mixed:
             self.preempt()
         parts = list(self.parts())
-        self.longest_queue = max(self.longest_queue, len(self.waiting) + len(self.preempted))
+        if self.policy.clients:
+            self.send(self.over - before)  # for those who were refused
+            before = self.over
+        self.note_queue()
         self.note_memory()
         if parts:
             self.pass_with(parts)
         elif self.running:
             self.preempt()
+            self.note_queue()
             self.pass_without()
         elif self.over == before and self.coming:
             self.now = self.coming[0].seen
-        self.part_with()
+        ended = self.part_with()
+        if self.policy.clients:
+            self.send(ended)
+
+    def note_queue(self) -> None:
+        self.longest_queue = max(self.longest_queue, len(self.waiting) + len(self.preempted))
 
     def preempt(self) -> None:
         while isinstance(self.memory, Paged) and self.memory.growth(self.running) > len(self.memory.free):
@@ -368,9 +374,11 @@ class Server:
     def note_memory(self) -> None:
         self.most_used = max(self.most_used, self.memory.used())
 
-    def part_with(self) -> None:
-        for request in [request for request in self.running if request.steps_left <= 0]:
+    def part_with(self) -> int:
+        ended = [request for request in self.running if request.steps_left <= 0]
+        for request in ended:
             self.running.remove(request)
             self.memory.give_back(request)
             request.finish = self.now
             self.over += 1
+        return len(ended)
