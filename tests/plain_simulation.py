@@ -141,5 +141,3 @@ def traced(times: Sequence[float], inputs: Sequence[int], outputs: Sequence[int]
     return WORKLOAD._replace(**given)._replace(  # type: ignore[arg-type]
         trace_times=columns[0], trace_inputs=columns[1], trace_outputs=columns[2]
     )
-
-

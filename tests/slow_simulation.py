@@ -241,6 +241,8 @@ class Server:
         self.note_memory()
         if parts:
             self.pass_with(parts)
+        elif self.running and self.coming and self.coming[0].seen <= self.now:
+            return  # whoever has just come may join the next pass
         elif self.running:
             self.preempt()
             self.note_queue()

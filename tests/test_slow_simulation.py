@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_simulation import SCHEDULER, Linear, Played, played, traced
 from slow_simulation import Policy, Request, Server, Times
 
+MOST = 60  # examples of each scheduler
 RESERVATIONS = ("pages", "exact", "power", "longest")
 
 PAGED: dict[str, Any] = {"chunked": False, "mixed": False}
@@ -56,7 +57,8 @@ def cases(draw: st.DrawFn, **fixed: Any) -> Case:
 
     page = draw(st.sampled_from([1, 2, 3, 4, 8]))
     least = -(-40 // page)
-    pages = draw(st.integers(max(1, least // 2), 3 * least))
+    contiguous = fixed.get("reservation", "pages") != "pages"
+    pages = draw(st.integers(max(1, least // 2), (8 if contiguous else 3) * least))
     policy = Policy(
         page=page,
         pages=pages,
@@ -157,6 +159,3 @@ def test_each_request_s_times_are_those_of_the_slow_simulation(name: str) -> Non
         check(case)
 
     compare()
-
-
-MOST = 200

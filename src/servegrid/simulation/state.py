@@ -130,9 +130,7 @@ def fits_alone(request: np.void, rules: np.ndarray) -> bool:
     return bool(power_of_two(asked) <= rules[0]["pages"] and whole <= asked)
 
 
-def reserve(
-    request: np.void, tokens: int, decodes: bool, rules: np.ndarray, server: np.ndarray, lists: Lists
-) -> bool:
+def reserve(request: np.void, tokens: int, decodes: bool, rules: np.ndarray, server: np.ndarray, lists: Lists) -> bool:
     """Take memory for a request that has so many tokens now; return whether there was enough.
 
     Who `decodes` in the next pass must find room for one token more: it would be preempted at once otherwise.
