@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_blocks_are_those_of_a_list_of_addresses(pages: int, moves: list[tuple[b
             listed.give((block[0], block[1]))
         assert tree[1] == np.bitwise_or.reduce([0, *(size for _, size in listed.free)])
     taken = sorted((start, start + size) for _, start, size in held)
-    assert all(end <= start for (_, end), (start, _) in zip(taken, taken[1:], strict=False)), "blocks overlap"
+    assert all(end <= start for (_, end), (start, _) in pairwise(taken)), "blocks overlap"
     assert all(end <= pages for _, end in taken)
     for node, _, size in held:
         give(tree, node, size)
