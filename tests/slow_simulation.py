@@ -299,7 +299,7 @@ class Server:
                 continue
             goes_on = request.in_host or request.handed_over
             to_compute = request.prompt + request.made - request.cached
-            if not goes_on:
+            if not goes_on and self.policy.iteration_level:
                 if self.policy.chunked and left < 1:
                     return
                 if not self.policy.chunked and to_compute > left and begun:

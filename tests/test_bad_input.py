@@ -162,11 +162,13 @@ LAUGHS = "name: {k0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]" + "".join(
         ),
         pytest.param(
             GOOD + "solver: continous_batching\n",
-            "solver: got 'continous_batching', expected one of continuous_batching, serving",
+            "solver: got 'continous_batching', expected one of continuous_batching, serving, simulation",
             id="an unknown solver",
         ),
         pytest.param(
-            GOOD + "solver: 3\n", "solver: got 3, expected one of continuous_batching, serving", id="solver: 3"
+            GOOD + "solver: 3\n",
+            "solver: got 3, expected one of continuous_batching, serving, simulation",
+            id="solver: 3",
         ),
     ],
 )
@@ -690,6 +692,8 @@ def test_a_column_and_a_value_for_the_same(here: Path) -> None:
 
 # Catalogue files (tests/test_library.py has the rest).
 
+LAYOUT = "a mapping with models, accelerators, precisions, engines, links, traces, schedulers or lengths"
+
 
 @pytest.mark.parametrize(
     ("catalog", "message"),
@@ -697,12 +701,11 @@ def test_a_column_and_a_value_for_the_same(here: Path) -> None:
         (None, "own.yaml: no such file, expected YAML or the config.json of a model"),
         (
             GOOD,
-            "own.yaml: got an unknown key 'axes', "
-            "expected a mapping with models, accelerators, precisions, engines, links or traces (did you mean traces?)",
+            f"own.yaml: got an unknown key 'axes', expected {LAYOUT} (did you mean traces?)",
         ),
         (
             "- a\n",
-            "own.yaml: got a list, expected a mapping with models, accelerators, precisions, engines, links or traces",
+            f"own.yaml: got a list, expected {LAYOUT}",
         ),
         (
             "precisions:\n  mine: {title: Mine, bytes_per_element: 0, peak_flops_formats: [fp8]}\n",
@@ -815,7 +818,7 @@ def test_memory_that_is_no_size(memory: str, message: str, here: Path) -> None:
             "values.hbm_bandwidth: '4 GiB' has a unit that cannot be converted to byte/s, expected a number in "
             "byte/s, above 0",
         ),
-        (["--solver", "x"], "solver: got 'x', expected one of continuous_batching, serving"),
+        (["--solver", "x"], "solver: got 'x', expected one of continuous_batching, serving, simulation"),
         (["--catalog", "x"], "x: no such file, expected YAML or the config.json of a model"),
     ],
 )

@@ -108,7 +108,10 @@ def test_help_names_all_commands() -> None:
         ("solve", ["--model", "--hardware", "--precision", "--seq-len", "--page-size", "--set NAME=VALUE"]),
         ("plot", ["SWEEP-OR-STORE", "--kind [heatmap|lines|", "--of", "--x AXIS", "--at AXIS=LABEL", "--out FILE"]),
         ("catalog", ["list", "search", "show"]),
-        ("catalog list", ["[KIND]", "--catalog", "KIND: models, accelerators, precisions, engines, links, traces."]),
+        (
+            "catalog list",
+            ["[KIND]", "--catalog", "KIND: models, accelerators, precisions, engines, links, traces,"],
+        ),
         ("catalog search", ["TEXT", "--catalog"]),
         ("catalog show", ["NAME", "--catalog"]),
     ],

@@ -15,6 +15,7 @@ from servegrid.catalog import Catalog
 from servegrid.equations.engine import ENGINE
 from servegrid.errors import InputError
 from servegrid.quantity import Quantity
+from servegrid.solvers import SIMULATION
 
 CATALOG = Catalog.default()
 NAMES = facts.FACTS.keys() - {"bytes_per_element", "peak_flops"}
@@ -189,9 +190,9 @@ def test_facts_lie_along_the_axes_of_their_labels() -> None:
 
 def test_every_fact_has_a_source() -> None:
     entries = {"model": "gpt-oss-120b", "hardware": "h100-sxm", "precision": "mxfp4-experts", "engine": "vllm"}
-    entries["trace"] = "azure-2023-code"
+    entries |= {"trace": "azure-2023-code", "scheduler": "paged", "lengths": "uniform"}
     labels = {label: xr.DataArray(name) for label, name in entries.items()}
-    for name in facts.FACTS:
+    for name in (*facts.FACTS, *facts.SERIES):
         assert facts.sources(CATALOG, name, labels), name
 
 
@@ -206,7 +207,9 @@ def test_a_solver_knows_the_labels_whose_facts_it_asks_for() -> None:
             Quantity("output_len", "token", "an output"),
         )
     )
-    assert list(facts.labels_of(more)) == list(facts.LABELS)
+    assert list(facts.labels_of(more)) == [label for label in facts.LABELS if label not in ("scheduler", "lengths")]
+    assert list(facts.labels_of(SIMULATION)) == list(facts.LABELS)
+    assert facts.givers("trace_times") == ("trace",)
     assert facts.givers("ffn_flops") == ("hardware", "precision")
     assert facts.givers("seq_len") == ()
 

@@ -61,6 +61,8 @@ def test_entries_are_found_by_any_name_in_any_case() -> None:
         ("engine", CATALOG.engines),
         ("link", CATALOG.links),
         ("trace", CATALOG.traces),
+        ("scheduler", CATALOG.schedulers),
+        ("length", CATALOG.lengths),
     ):
         for short, entry in entries.items():
             for name in (short, *entry.aliases):
@@ -72,6 +74,8 @@ def test_a_kind_has_a_method_of_its_own() -> None:
     assert CATALOG.model("META-LLAMA/Llama-3.1-8B") is CATALOG.models["llama-3.1-8b"]
     assert CATALOG.accelerator("H100") is CATALOG.accelerators["h100-sxm"]
     assert CATALOG.precision("half") is CATALOG.precisions["fp16"]
+    assert CATALOG.scheduler("Sarathi") is CATALOG.schedulers["chunked"]
+    assert CATALOG.length("Uniform") is CATALOG.lengths["uniform"]
     assert CATALOG.trace("Azure-Code") is CATALOG.traces["azure-2023-code"]
 
 
@@ -210,7 +214,7 @@ def test_another_json_is_named_after_itself(tmp_path: Path) -> None:
 # What is refused.
 
 WHERE = "my-gpus.yaml: accelerators.my-gpu"
-LAYOUT = "expected a mapping with models, accelerators, precisions, engines, links or traces"
+LAYOUT = "expected a mapping with models, accelerators, precisions, engines, links, traces, schedulers or lengths"
 REFUSED = {
     "unit": (
         GPU.replace("3 TB/s", "3 GiB"),

@@ -37,6 +37,7 @@ ONE_BY_ONE: dict[str, Any] = {
     "watermark": 0,
     "input_len": 100,
     "output_len": 1,
+    "longest_output": 1,
 }
 SERVICE = 100 * 1.4135e-5  # [s]; checked below
 CHAT: dict[str, Any] = {
@@ -46,6 +47,7 @@ CHAT: dict[str, Any] = {
     "input_cv": 1,
     "output_len": 100,
     "output_cv": 1,
+    "longest_output": 2000,
     "requests": 400,
 }
 FIXED, UNIFORM, LOGNORMAL, EXPONENTIAL = range(4)
@@ -87,7 +89,7 @@ def test_the_service_is_proportional_to_the_tokens() -> None:
 def test_times_and_queues_are_those_of_pollaczek_and_khinchine(shape: int, cv: float, variance: float) -> None:
     loads = [0.3, 0.6, 0.8] if variance < 2 else [0.2, 0.4]
     found = queue(shape, cv, loads)
-    load = found.load
+    load = found["load"]
     waits = load * (1 + variance) / 2 / (1 - load)
     check_time(found, "ttft", waits + 1)
     np.testing.assert_array_equal(found.ttft, found.request_latency)
@@ -101,7 +103,7 @@ def test_times_and_queues_are_those_of_pollaczek_and_khinchine(shape: int, cv: f
 def test_the_times_of_m_m_1_are_exponential() -> None:
     found = queue(EXPONENTIAL, 0, [0.5, 0.7])
     for share in (50, 90, 95, 99):
-        check_time(found, f"ttft_p{share}", -math.log(1 - share / 100) / (1 - found.load))
+        check_time(found, f"ttft_p{share}", -math.log(1 - share / 100) / (1 - found["load"]))
 
 
 @pytest.mark.parametrize("arrival_cv", [0.5, 2.0])
@@ -125,7 +127,7 @@ def test_nobody_waits_where_everything_is_even() -> None:
     np.testing.assert_allclose(found.ttft_ci, 0, atol=1e-12)
     assert (found.longest_queue == 0).all()
     assert (found.rank_waiting == 0).all()
-    np.testing.assert_allclose(found.busy_share, found.load * xr.ones_like(found.busy_share), rtol=5e-3)
+    np.testing.assert_allclose(found.busy_share, found["load"] * xr.ones_like(found.busy_share), rtol=5e-3)
     over = queue(FIXED, 0, [2.0], arrival_cv=0, seeds=1, requests=500, warmup=0)
     # Each waits for half of a service longer than the one before.
     assert over.ttft.item() / SERVICE == pytest.approx(1 + 0.5 * 499 / 2, rel=1e-2)
@@ -135,7 +137,7 @@ def test_nobody_waits_where_everything_is_even() -> None:
 @pytest.mark.parametrize(("arrival_cv", "shape"), [(0.5, LOGNORMAL), (2.0, EXPONENTIAL), (1.0, UNIFORM)])
 def test_waits_are_those_of_lindley_s_recursion_on_the_same_draws(arrival_cv: float, shape: int) -> None:
     workload = WORKLOAD._replace(
-        requests=300, arrival_cv=arrival_cv, length_shape=shape, input_len=100, input_cv=0.5, output_len=1,
+        requests=300, arrival_cv=arrival_cv, length_shape=shape, input_len=100, input_cv=0.5, longest_output=1,
         request_rate=0.7, max_len=1e6, longest_input=1e6,
     )  # fmt: skip
     scheduler = SCHEDULER._replace(mixed_passes=0, chunked_prompts=0, chunk_size=1, pool_pages=10**6)
@@ -204,7 +206,7 @@ def test_percentiles_are_in_order(chat: xr.Dataset) -> None:
 
 
 def test_more_requests_per_second_wait_longer(chat: xr.Dataset) -> None:
-    for name in ("ttft", "tpot", "request_latency", "rank_requests", "busy_share", "kv_states_share", "used_pages"):
+    for name in ("ttft", "tpot", "request_latency", "rank_requests", "kv_states_share", "used_pages"):
         assert (chat[name].diff("request_rate") > 0).all(), name
     assert (chat.passes.diff("request_rate") < 0).all()
 
@@ -267,7 +269,7 @@ def test_no_fitting_model_no_numbers() -> None:
     "changed",
     [
         {},
-        {"iteration_level": 0, "chunked_prompts": 0, "reservation": 3, "output_len": 20, "longest_output": 200},
+        {"iteration_level": 0, "chunked_prompts": 0, "reservation": 3, "output_len": 20},
         {"mixed_passes": 0, "chunked_prompts": 0, "reservation": 2},
         {"chunked_prompts": 0, "arrival_cv": 0, "length_shape": EXPONENTIAL},
         {"concurrency": 20, "length_shape": UNIFORM, "output_cv": 0.3},
@@ -467,8 +469,8 @@ def test_the_highest_rate_rises_with_the_limits() -> None:
         assert by_ttft[0] == by_tpot[0] == 0
         assert by_ttft[-1] == by_tpot[-1] > max(by_ttft[-2], by_tpot[-2])
         assert rate(feasible=0) == 0
-    # Whoever is refused has not been served in time.
-    refused = search_capacity(workload, SCHEDULER._replace(pool_pages=2), LIMITS, np.empty(0))
+        # Whoever is refused has not been served in time.
+        refused = search_capacity(workload, SCHEDULER._replace(pool_pages=2), LIMITS, np.empty(0))
     assert refused.tolist() == [0]
 
 
@@ -544,7 +546,7 @@ def test_a_run_that_is_killed_goes_on_with_the_same_bits(kernel_cache: Path, tmp
     for moment in (Moment("layout", "replace"), Moment("chunks", "replaced", 3), Moment("chunks", "write", 2)):
         assert story.run(moment).code < 0
     story.finished()
-    stored = sg.load(out) if False else xr.open_zarr(out, consolidated=False)
+    stored = xr.open_zarr(out, consolidated=False)
     computed = sg.sweep(**{key: content[key] for key in ("solver", "axes", "values", "outputs")})  # type: ignore[arg-type]
     for name in outputs:
         assert stored[name].values.tobytes() == computed[name].values.tobytes()

@@ -13,6 +13,7 @@ import yaml
 
 import servegrid as sg
 from servegrid.catalog import Catalog, CatalogError, written_out
+from servegrid.catalog.trace import statistics
 from servegrid.errors import InputError
 from servegrid.parameters import gather
 from servegrid.sweepfile import Sweep, make_sweep, read_sweep
@@ -20,6 +21,7 @@ from servegrid.sweepfile import Sweep, make_sweep, read_sweep
 CATALOG = Catalog.default()
 LENGTHS = Path(__file__).parents[1] / "notebooks" / "data" / "azure-2023-lengths.csv"
 AZURE = {"azure-2023-code": "code", "azure-2023-conversation": "conversation"}
+NUMBERS_OF_ROWS = ("requests", "input_len", "input_cv", "longest_input", "output_len", "output_cv", "longest_output")
 FACTS = ("input_len", "output_len", "output_cv", "longest_output")
 POINT: dict[str, Any] = {
     "model": "llama-3.1-8b", "hardware": "h100-sxm", "precision": "bf16", "engine": "vllm", "concurrency": 16,
@@ -30,7 +32,7 @@ OWN = {"input_len": 200, "output_len": 30, "output_cv": sqrt(1400 / 3) / 30, "lo
 
 
 def test_the_traces_of_the_package() -> None:
-    assert list(CATALOG.traces) == list(AZURE)
+    assert list(CATALOG.traces) == [*AZURE, "sharegpt-like", "alpaca-like"]
     for name in AZURE:
         source = CATALOG.source("trace", name, "output_cv")
         assert source is not None
@@ -56,6 +58,31 @@ def test_the_spread_is_that_of_the_published_rows(name: str, total: int, squares
     assert trace.requests is not None
     assert trace.output_len == pytest.approx(total / trace.requests, rel=1e-7)
     assert trace.output_cv == pytest.approx(sqrt(squares * trace.requests / total**2 - 1), rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "inputs"),  # of the published file: the last time less the first, the sum of ContextTokens
+    [("azure-2023-code", 3435.948056, 18059974), ("azure-2023-conversation", 3501.721937, 22361870)],
+)
+def test_the_published_rows_are_there(name: str, length: float, inputs: int) -> None:
+    trace = CATALOG.trace(name)
+    rows = trace.requests_in_order
+    assert rows.times[0] == 0
+    assert rows.times[-1] == pytest.approx(length, abs=1e-6)
+    assert (np.diff(rows.times) >= 0).all()
+    assert rows.inputs.sum() == inputs
+    numbers = statistics(rows, name)
+    assert {fact: numbers[fact] for fact in NUMBERS_OF_ROWS} == pytest.approx(
+        {fact: getattr(trace, fact) for fact in NUMBERS_OF_ROWS}, rel=1e-7
+    )
+
+
+def test_a_trace_without_rows_has_the_shape_that_it_names() -> None:
+    sharegpt = CATALOG.trace("sharegpt-like")
+    assert (sharegpt.shape, len(sharegpt.requests_in_order.inputs)) == ("exponential", 0)
+    assert sharegpt.input_len / CATALOG.trace("alpaca-like").input_len == pytest.approx(8.4, abs=0.05)  # Kwon, 6.1
+    assert sharegpt.output_len / CATALOG.trace("alpaca-like").output_len == pytest.approx(5.8, abs=0.05)
+    assert CATALOG.trace("azure-code").shape == "lognormal"
 
 
 # In sweeps.
@@ -148,6 +175,8 @@ def test_a_trace_written_out_is_the_same_again(tmp_path: Path) -> None:
 
 BOTH = "input_len and output_len, or ContextTokens and GeneratedTokens"
 WHOLE = "expected a whole number of tokens from 0 to 1,000,000,000"
+SECONDS = "expected a time in s, 0 or more"
+MOMENT = "expected a date and a time such as 2023-11-16 18:15:46.68"
 FILES = {
     "": "the file is empty, expected names of columns and rows of values",
     "input_len,output_len\n": "the table has no rows, expected one for each request",
@@ -162,6 +191,18 @@ FILES = {
     "input_len,output_len\ninf,2\n": f"line 2, input_len: got 'inf', {WHOLE}",
     "input_len,output_len\n1,nan\n": f"line 2, output_len: got 'nan', {WHOLE}",
     "input_len,output_len\n1e10,1\n": f"line 2, input_len: got '1e10', {WHOLE}",
+    "arrival_time,input_len,output_len\n0,1,2\n-1,3,4\n": f"line 3, arrival_time: got '-1', {SECONDS}",
+    "arrival_time,input_len,output_len\n,1,2\n": f"line 2, arrival_time: got nothing, {SECONDS}",
+    "arrival_time,input_len,output_len\nnan,1,2\n": f"line 2, arrival_time: got 'nan', {SECONDS}",
+    "arrival_time,input_len,output_len\ninf,1,2\n": f"line 2, arrival_time: got 'inf', {SECONDS}",
+    "arrival_time,input_len,output_len\n2023-11-16,1,2\n": f"line 2, arrival_time: got '2023-11-16', {SECONDS}",
+    "arrival_time,input_len,output_len\n1,1,2\n3,1,2\n2.5,1,2\n": (
+        "line 4, arrival_time: got '2.5' after '3', expected requests in the order of their arrival"
+    ),
+    "TIMESTAMP,ContextTokens,GeneratedTokens\nnoon,1,2\n": f"line 2, TIMESTAMP: got 'noon', {MOMENT}",
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,1,2\n17,1,2\n,1,2\n": (
+        "line 4, TIMESTAMP: got nothing, expected a date and a time such as 2023-11-16 18:15:46.68"
+    ),
     "input_len,output_len\n5,0\n5,1\n": "got outputs of 0.5 tokens in the mean, expected 1 or more",
 }
 
@@ -177,6 +218,7 @@ def test_a_file_that_cannot_be_used_is_refused(content: str, tmp_path: Path) -> 
     assert str(refusal.value) == f"own.yaml: traces.mine: my.csv{comma} {message}"
 
 
+TABLE = "expected a table as text; name a CSV file under 'file'"
 NUMBERS = "title: Mine, input_len: 9, output_len: 5, output_cv: 1, longest_output:"
 
 
@@ -191,6 +233,9 @@ NUMBERS = "title: Mine, input_len: 9, output_len: 5, output_cv: 1, longest_outpu
         (f"{{{NUMBERS} 4}}", ": got a longest_output of 4, expected 5 or more, the output_len"),
         (f"{{{NUMBERS} 5 s}}", ".longest_output: got '5 s', expected a value in token"),
         (f"{{{NUMBERS} 0}}", ".longest_output: got 0, expected a value in token that is greater than or equal to 1"),
+        (f"{{{NUMBERS} 5, rows: my.csv}}", f".rows: got 'my.csv', {TABLE}"),
+        (f"{{{NUMBERS} 5, rows: [1, 2]}}", f".rows: got a list, {TABLE}"),
+        (f'{{{NUMBERS} 5, rows: "input_len,output_len\\n1,-2\\n"}}', f".rows, line 2, output_len: got '-2', {WHOLE}"),
         ("{title: Mine}", ".input_len: got nothing, expected a value in token"),
     ],
 )

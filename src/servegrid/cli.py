@@ -187,7 +187,7 @@ def catalog() -> None:
     """Models, accelerators, engines and more, with sources."""
 
 
-_KINDS = ("models", "accelerators", "precisions", "engines", "links", "traces")
+_KINDS = ("models", "accelerators", "precisions", "engines", "links", "traces", "schedulers", "lengths")
 KIND = click.argument("kind", type=click.Choice(_KINDS), required=False, metavar="[KIND]")
 
 
@@ -197,7 +197,7 @@ KIND = click.argument("kind", type=click.Choice(_KINDS), required=False, metavar
 def list_entries(kind: str | None, catalog: tuple[Path, ...]) -> None:
     """List what the catalogue holds.
 
-    KIND: models, accelerators, precisions, engines, links, traces.
+    KIND: models, accelerators, precisions, engines, links, traces, schedulers, lengths.
     """
     _show_entries("", kind, catalog)
 
@@ -209,7 +209,7 @@ def list_entries(kind: str | None, catalog: tuple[Path, ...]) -> None:
 def search_entries(text: str, kind: str | None, catalog: tuple[Path, ...]) -> None:
     """List the entries whose names or titles contain TEXT.
 
-    KIND: models, accelerators, precisions, engines, links, traces.
+    KIND: models, accelerators, precisions, engines, links, traces, schedulers, lengths.
     """
     _show_entries(text, kind, catalog)
 

@@ -20,7 +20,12 @@ class Table(NamedTuple):
 
 def read_csv(path: Path, where: str) -> Table:
     """A CSV file with names in its first line; lines that begin with # are comments. `where` begins each message."""
-    lines = list(_lines(read_bytes(path), where))
+    return read_table(read_bytes(path), where)
+
+
+def read_table(content: bytes, where: str) -> Table:
+    """The same of what such a file holds."""
+    lines = list(_lines(content, where))
     if not lines:
         raise InputError(f"{where}: the file is empty, expected names of columns and rows of values")
     (_, header), *rows = lines

@@ -67,6 +67,13 @@ _COLUMNS: Mapping[str, Mapping[str, Callable[[Any], str]]] = {
         "variation": lambda e: f"{e.output_cv:.2f}",
         "longest": lambda e: show.number(e.longest_output, "token"),
     },
+    "schedulers": {
+        "memory": lambda e: e.reservation,
+        "iteration level": lambda e: _figure(e.iteration_level, "1"),
+        "mixed passes": lambda e: _figure(e.mixed_passes, "1"),
+        "chunked prompts": lambda e: _figure(e.chunked_prompts, "1"),
+    },
+    "lengths": {"shape": lambda e: e.shape},
 }
 
 

@@ -10,10 +10,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from servegrid.catalog import Architecture, Catalog, Device, Kind, Precision, Scheme, Source, Trace
+from servegrid.catalog import (
+    Architecture,
+    Catalog,
+    Device,
+    Kind,
+    Precision,
+    Scheduler,
+    Scheme,
+    Source,
+    Trace,
+    shape_code,
+)
 from servegrid.equations.engine import ENGINE
 from servegrid.quantity import USER
-from servegrid.solvers import Solver
+from servegrid.solvers import SIMULATION, Solver
 
 # The axes whose labels are entries of the catalogue, and the kind of entry.
 LABELS: Mapping[str, Kind] = {
@@ -23,9 +34,12 @@ LABELS: Mapping[str, Kind] = {
     "engine": "engine",
     "kv_precision": "precision",
     "trace": "trace",
+    "scheduler": "scheduler",
+    "lengths": "length",
 }
 ALWAYS = ("model", "hardware", "precision")  # labels whatever the solver; the others are where it asks for their facts
 PEAK_FLOPS = "peak_flops"
+REQUEST = "request"  # the dimension of a series, which is no axis: procedures take it as a whole
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,15 @@ class Fact:
     labels: tuple[str, ...]
     field: str
     read: Callable[..., float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """An input of many numbers that a label gives."""
+
+    labels: tuple[str, ...]
+    field: str
+    read: Callable[..., np.ndarray]
 
 
 def _model(field: str, read: Callable[[Architecture], float]) -> Fact:
@@ -154,6 +177,10 @@ def _trace(field: str, read: Callable[[Trace], float]) -> Fact:
     return Fact(("trace",), field, read)
 
 
+def _scheduler(field: str, read: Callable[[Scheduler], float]) -> Fact:
+    return Fact(("scheduler",), field, read)
+
+
 FACTS: Mapping[str, Fact] = {
     "parameters": _model("", lambda shape: shape.parameters),
     "active_parameters": _model("", lambda shape: shape.active_parameters),
@@ -191,10 +218,27 @@ FACTS: Mapping[str, Fact] = {
     "output_len": _trace("output_len", lambda trace: trace.output_len),
     "output_cv": _trace("output_cv", lambda trace: trace.output_cv),
     "longest_output": _trace("longest_output", lambda trace: trace.longest_output),
+    "input_cv": _trace("input_cv", lambda trace: trace.input_cv),
+    "longest_input": _trace("longest_input", lambda trace: trace.longest_input or SIMULATION.defaults["longest_input"]),
+    "requests": _trace("requests", lambda trace: trace.requests or SIMULATION.defaults["requests"]),
+    "length_shape": _trace("lengths", lambda trace: shape_code(trace.shape)),
+    "iteration_level": _scheduler("iteration_level", lambda scheduler: scheduler.iteration_level),
+    "reservation": _scheduler("reservation", lambda scheduler: scheduler.reservation_code),
+    "mixed_passes": _scheduler("mixed_passes", lambda scheduler: scheduler.mixed_passes),
+    "chunked_prompts": _scheduler("chunked_prompts", lambda scheduler: scheduler.chunked_prompts),
+    "swapping": _scheduler("preemption", lambda scheduler: scheduler.preemption == "swap"),
+    "watermark": _scheduler("watermark", lambda scheduler: scheduler.watermark),
+}
+# Facts that are a number for each request.
+SERIES: Mapping[str, Series] = {
+    "trace_times": Series(("trace",), "rows", lambda trace: trace.requests_in_order.times),
+    "trace_inputs": Series(("trace",), "rows", lambda trace: trace.requests_in_order.inputs),
+    "trace_outputs": Series(("trace",), "rows", lambda trace: trace.requests_in_order.outputs),
 }
 # Facts that another label gives in place of the usual one, where it is there.
 INSTEAD: Mapping[str, Fact] = {
     "kv_bytes": Fact(("kv_precision",), "bytes_per_element", lambda scheme: scheme.precision.held_bytes),
+    "length_shape": Fact(("lengths",), "shape", lambda entry: shape_code(entry.shape)),
 }
 # What an entry may lack; whatever needs it is NaN there.
 OPTIONAL = frozenset({"price_per_hour", "power", "link_gpus", "network_bandwidth"})
@@ -202,14 +246,17 @@ OPTIONAL = frozenset({"price_per_hour", "power", "link_gpus", "network_bandwidth
 
 def givers(name: str) -> tuple[str, ...]:
     """The labels that together give an input; none where the catalogue says nothing of it."""
-    return FACTS[name].labels if name in FACTS else ()
+    known = FACTS.get(name) or SERIES.get(name)
+    return known.labels if known else ()
 
 
 def labels_of(solver: Solver) -> dict[str, Kind]:
     """The labels that mean something to a solver; numbers of the user's own that go with it do not count."""
     own = {name for name, quantity in solver.inputs.items() if quantity.source == USER}
     names = solver.names - own
-    asked = {label for facts in (FACTS, INSTEAD) for name in facts if name in names for label in facts[name].labels}
+    asked = {
+        label for facts in (FACTS, SERIES, INSTEAD) for name in facts if name in names for label in facts[name].labels
+    }
     return {label: kind for label, kind in LABELS.items() if label in ALWAYS or label in asked}
 
 
@@ -225,23 +272,32 @@ def of_entries(catalog: Catalog, labels: Mapping[str, str], names: Collection[st
 
 
 def along(catalog: Catalog, labels: Mapping[str, xr.DataArray], names: Collection[str]) -> dict[str, xr.DataArray]:
-    """The facts among `names` of labels (label -> array of names), each along the axes of its labels."""
+    """The facts among `names` of labels (label -> array of names), each along the axes of its labels.
+
+    A series has one more dimension, the last, along which shorter ones end with NaN.
+    """
     entries = {}  # of each label: every entry once, and the places of the entries along the label's axes
     for label, array in labels.items():
         unique, position = np.unique(array.values, return_inverse=True)
         places = array.copy(data=position.reshape(array.shape))
         entries[label] = [_entry(catalog, label, str(name)) for name in unique], places
     facts = {name: _fact(name, labels) for name in FACTS if name in names}
-    return {
+    found = {
         name: _look_up(fact.read, *(entries[label] for label in fact.labels))
         for name, fact in facts.items()
         if all(label in labels for label in fact.labels)
     }
+    series = {
+        name: _look_up_series(series.read, *entries[series.labels[0]])
+        for name, series in SERIES.items()
+        if name in names and series.labels[0] in labels
+    }
+    return found | series
 
 
 def sources(catalog: Catalog, name: str, labels: Mapping[str, xr.DataArray]) -> dict[str, Source]:
     """Where the catalogue has a fact from, for each name of the first label that gives it."""
-    fact = _fact(name, labels)
+    fact = SERIES[name] if name in SERIES else _fact(name, labels)
     label = fact.labels[0]
     entries = dict.fromkeys(str(entry) for entry in labels[label].values.flat)
     found = {entry: catalog.source(LABELS[label], entry, fact.field) for entry in entries}
@@ -260,8 +316,19 @@ def _entry(catalog: Catalog, label: str, name: str) -> Any:
         "precision": catalog.scheme,
         "engine": catalog.constants,
         "trace": catalog.trace,
+        "scheduler": catalog.scheduler,
+        "length": catalog.length,
     }
     return find[LABELS[label]](name)
+
+
+def _look_up_series(read: Callable[..., np.ndarray], entries: list[Any], places: xr.DataArray) -> xr.DataArray:
+    """The series of every entry, along the axes of the label and one of its own."""
+    rows = [read(entry) for entry in entries]
+    values = np.full((len(rows), max(len(row) for row in rows)), nan)
+    for index, row in enumerate(rows):
+        values[index, : len(row)] = row
+    return xr.DataArray(values[places.values], dims=(*places.dims, REQUEST))
 
 
 def _look_up(read: Callable[..., float], *labels: tuple[list[Any], xr.DataArray]) -> xr.DataArray:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from servegrid.errors import InputError
-from servegrid.facts import OPTIONAL, along, givers, labels_of, sources
+from servegrid.facts import OPTIONAL, REQUEST, along, givers, labels_of, sources
 from servegrid.graph import Graph, build
 from servegrid.quantity import COMPUTED, SERIES, Quantity
 from servegrid.reading import read_equation
@@ -19,7 +19,6 @@ from servegrid.solvers import Solver
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.units import udunits
 
-REQUEST = "request"  # the dimension of a series, which is no axis: procedures take it as a whole
 FEASIBLE = "feasible"  # the flag of a solver that says what fits
 
 
@@ -82,7 +81,7 @@ def _gather(sweep: Sweep) -> Parameters:
     graph = build(sweep.solver, sweep.outputs, given, sweep.expressions)
     if _needs_feasible(sweep.solver, graph):
         graph = build(sweep.solver, (*sweep.outputs, FEASIBLE), given, sweep.expressions)
-    _check_one_of(sweep, labels, chosen)
+    _check_one_of(sweep, {**facts, **chosen})
     coordinates = _coordinates(sweep, labels, facts)
     variables, origins = {}, {}
     for name, quantity in graph.inputs.items():
@@ -167,10 +166,18 @@ def _chosen(sweep: Sweep) -> dict[str, Any]:
     return {**axes, **columns, **values}
 
 
-def _check_one_of(sweep: Sweep, labels: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+def _check_one_of(sweep: Sweep, given: Mapping[str, Any]) -> None:
     wanted = sweep.solver.one_of
-    if wanted and not any(name in labels or name in chosen for name in wanted):
-        raise InputError(f"got none of {', '.join(wanted)}, expected one of them, as an axis or under values")
+    if wanted and not any(name in given and _is_whole(given[name]) for name in wanted):
+        told = [f"a {givers(n)[0]} with {sweep.solver.quantity(n).long_name}" if givers(n) else n for n in wanted]
+        raise InputError(f"got none of {', '.join(told)}, expected one of them, as an axis or under values")
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is there for all labels; a series is none for those that it has no number for."""
+    if REQUEST not in getattr(value, "dims", ()):
+        return True
+    return value.sizes[REQUEST] > 0 and not bool(value.isel({REQUEST: 0}).isnull().any())
 
 
 def _missing(name: str, sweep: Sweep) -> InputError:

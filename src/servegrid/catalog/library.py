@@ -12,10 +12,12 @@ from typing import Any
 from servegrid.catalog.accelerator import Accelerator
 from servegrid.catalog.engine import Constant, Engine
 from servegrid.catalog.entry import Entry, Source
+from servegrid.catalog.length import Length
 from servegrid.catalog.link import Device, Link
 from servegrid.catalog.model import Model
 from servegrid.catalog.precision import Part, Precision, Scheme, scheme_of
 from servegrid.catalog.records import CLASSES, CatalogError, Kind, Record, label_of, read, read_yaml
+from servegrid.catalog.scheduler import Scheduler
 from servegrid.catalog.trace import Trace
 from servegrid.equations.engine import ENGINE
 from servegrid.errors import nearest
@@ -25,7 +27,7 @@ COMMON = "common"  # the engine that all others begin with
 
 @dataclass(frozen=True)
 class Catalog:
-    """Models, accelerators, precisions, engines, links and traces by short name, and the sources of their facts."""
+    """All entries by kind and short name, and the sources of their facts."""
 
     models: Mapping[str, Model]
     accelerators: Mapping[str, Accelerator]
@@ -33,6 +35,8 @@ class Catalog:
     engines: Mapping[str, Engine]
     links: Mapping[str, Link]
     traces: Mapping[str, Trace]
+    schedulers: Mapping[str, Scheduler]
+    lengths: Mapping[str, Length]
     sources: Mapping[tuple[Kind, str], Mapping[str, Source]] = field(repr=False)
     """Per kind and short name: the sources of the entry's file by their keys."""
     _names: Mapping[tuple[Kind, str], str] = field(repr=False)
@@ -103,6 +107,14 @@ class Catalog:
     def trace(self, name: str) -> Trace:
         """The trace of this name or alias, in any case."""
         return self.traces[self.short_name("trace", name)]
+
+    def scheduler(self, name: str) -> Scheduler:
+        """The scheduler of this name or alias, in any case."""
+        return self.schedulers[self.short_name("scheduler", name)]
+
+    def length(self, name: str) -> Length:
+        """The distribution of lengths of this name or alias, in any case."""
+        return self.lengths[self.short_name("length", name)]
 
     def constants(self, engine: str) -> Mapping[str, Constant]:
         """All constants of an engine, its own and those that it inherits; CatalogError where it lacks one."""
@@ -175,6 +187,8 @@ class Catalog:
             "engine": self.engines,
             "link": self.links,
             "trace": self.traces,
+            "scheduler": self.schedulers,
+            "length": self.lengths,
         }
         return by_kind[kind]
 
@@ -203,6 +217,8 @@ def _catalog(records: Iterable[Record]) -> Catalog:
         engines={r.name: r.entry for r in records if isinstance(r.entry, Engine)},
         links={r.name: r.entry for r in records if isinstance(r.entry, Link)},
         traces={r.name: r.entry for r in records if isinstance(r.entry, Trace)},
+        schedulers={r.name: r.entry for r in records if isinstance(r.entry, Scheduler)},
+        lengths={r.name: r.entry for r in records if isinstance(r.entry, Length)},
         sources={(r.kind, r.name): r.sources for r in records},
         _names={name: record.name for name, record in owners.items()},
     )

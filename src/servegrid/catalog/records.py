@@ -15,15 +15,17 @@ from servegrid.catalog.accelerator import Accelerator
 from servegrid.catalog.engine import Engine
 from servegrid.catalog.entry import Entry, Source
 from servegrid.catalog.huggingface import from_huggingface
+from servegrid.catalog.length import Length
 from servegrid.catalog.link import Link
 from servegrid.catalog.model import Model
 from servegrid.catalog.precision import Precision
+from servegrid.catalog.scheduler import Scheduler
 from servegrid.catalog.trace import Trace, with_numbers
 from servegrid.errors import InputError, nearest, shown
 from servegrid.units import UnitError
 from servegrid.yamlfile import as_mapping, parse_mapping
 
-Kind = Literal["model", "accelerator", "precision", "engine", "link", "trace"]
+Kind = Literal["model", "accelerator", "precision", "engine", "link", "trace", "scheduler", "length"]
 CLASSES: Mapping[Kind, type[Entry]] = {
     "model": Model,
     "accelerator": Accelerator,
@@ -31,9 +33,11 @@ CLASSES: Mapping[Kind, type[Entry]] = {
     "engine": Engine,
     "link": Link,
     "trace": Trace,
+    "scheduler": Scheduler,
+    "length": Length,
 }
 SECTIONS: Mapping[str, Kind] = {f"{kind}s": kind for kind in CLASSES}
-_LAYOUT = "a mapping with models, accelerators, precisions, engines, links or traces"
+_LAYOUT = "a mapping with models, accelerators, precisions, engines, links, traces, schedulers or lengths"
 _WORDS = {
     "missing": "a value",
     "string_type": "text",

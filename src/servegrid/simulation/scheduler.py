@@ -18,6 +18,7 @@ from servegrid.simulation.state import (
     arrive,
     fits_alone,
     free,
+    in_hand,
     is_counted,
     join,
     leave,
@@ -116,7 +117,8 @@ def admit(
         ready = request["swapped"] or (request["made"] > 0 and not returning)
         todo = 0 if ready else request["prompt"] + request["made"] - request["cached"]
         least = min(todo, 1) if rules[0]["chunked"] else todo
-        if todo > 0 and tokens + least > budget and (tokens > 0 or rules[0]["chunked"]):
+        together = not rules[0]["iteration_level"] or (tokens == 0 and not rules[0]["chunked"])
+        if todo > 0 and tokens + least > budget and not together:
             break
         held = request["prompt"] + request["made"] - (1 if ready else 0)
         if not reserve(request, held, ready, rules, server, lists):
@@ -236,7 +238,7 @@ def decode(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: L
         spent = now - started
         server[0]["counted"] += spent
         server[0]["busy"] += spent
-        server[0]["running_time"] += spent * running
+        server[0]["running_time"] += spent * in_hand(server)
         server[0]["waiting_time"] += spent * waiting(server)
         server[0]["token_time"] += token_time
         server[0]["final_time"] += spent * server[0]["final"]

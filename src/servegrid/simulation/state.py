@@ -14,6 +14,7 @@ from servegrid.simulation.buddy import give, power_of_two, take
 
 # How memory is reserved, as the catalogue's schedulers say: page by page, or one contiguous block for all that a
 # request will need, for the next power of two of its output, or for the longest request that there may be.
+RESERVATIONS = ("pages", "exact", "power_of_two", "longest")
 PAGES = 0
 EXACT = 1
 POWER_OF_TWO = 2
@@ -210,6 +211,11 @@ def arrive(requests: np.ndarray, rules: np.ndarray, server: np.ndarray) -> None:
         server[0]["arrived"] += 1
 
 
+def in_hand(server: np.ndarray) -> int:
+    """Return how many requests are served: they decode, or their prompts are processed."""
+    return int(server[0]["running"] + server[0]["entering"] + (server[0]["partial"] >= 0))
+
+
 def waiting(server: np.ndarray) -> int:
     """Return how many requests wait."""
     return int(server[0]["arrived"] - server[0]["admitted"] + server[0]["stacked"])
@@ -225,7 +231,7 @@ def pass_time(seconds: float, busy: bool, requests: np.ndarray, rules: np.ndarra
     if is_counted(requests, rules, server):
         server[0]["counted"] += seconds
         server[0]["busy"] += seconds if busy else 0.0
-        server[0]["running_time"] += seconds * (server[0]["running"] + server[0]["entering"])
+        server[0]["running_time"] += seconds * in_hand(server)
         server[0]["waiting_time"] += seconds * waiting(server)
         server[0]["token_time"] += seconds * (server[0]["context"] + server[0]["prompts"])
         server[0]["reserved_time"] += seconds * server[0]["reserved"]
