@@ -71,6 +71,13 @@ def take_rows(rows: np.ndarray, ranks: int, taken: np.ndarray) -> None:
         taken[i] = rows[i * ranks]
 
 
+def draw_rows(inputs: np.ndarray, outputs: np.ndarray, rows: int, prompt: np.ndarray, output: np.ndarray) -> None:
+    """Fill `prompt` and `output` with rows drawn at random, each time from all of them."""
+    for i in range(len(prompt)):
+        row = int(rows * np.random.random())
+        prompt[i], output[i] = inputs[row], outputs[row]
+
+
 def count_rows(rows: np.ndarray) -> int:
     """Return how many rows there are: the series of shorter traces end with NaN."""
     count = len(rows)
@@ -121,11 +128,12 @@ def clients_of(workload: Workload) -> int:
 def draw_requests(workload: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the arrivals [s], prompts and outputs [token] of all requests; arrivals are NaN where clients wait.
 
-    Prompts are cut to the longest request less one token, outputs to what is left of it.
+    A trace without times gives lengths alone, drawn from its rows. Prompts are cut to the longest request less one
+    token, outputs to what is left of it.
     """
     w = workload
     ranks = int(w.attention_data_parallel)
-    rows = count_rows(w.trace_times)
+    rows, lengths = count_rows(w.trace_times), count_rows(w.trace_inputs)
     count = int(w.requests)
     if rows > 0:
         count = max(1, min(count, rows) // ranks)
@@ -135,6 +143,8 @@ def draw_requests(workload: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarra
         take_rows(w.trace_times, ranks, arrival)
         take_rows(w.trace_inputs, ranks, prompt)
         take_rows(w.trace_outputs, ranks, output)
+    elif lengths > 0:
+        draw_rows(w.trace_inputs, w.trace_outputs, lengths, prompt, output)
     else:
         draw_lengths(prompt, w.length_shape, w.input_len, w.input_cv, w.longest_input)
         draw_lengths(output, w.length_shape, w.output_len, w.output_cv, w.longest_output)
