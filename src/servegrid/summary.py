@@ -1,7 +1,7 @@
 """What the sweep of a run holds: how much is feasible, and the best point for each pair of labels of two axes.
 
-It is a question of the sweep, asked when the run is done. To compute all points once more in cache takes a fraction of
-the time that storing them took, and no result has to be kept or read for it.
+It is a question, asked when the run is done. To compute all points once more in cache takes a fraction of the time that
+storing them took, and no result has to be kept or read for it; where points are simulated, the store is asked instead.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ from servegrid.query.answer import POINT, by_group, leading, over_groups, with_l
 from servegrid.query.ask import Inquiry
 from servegrid.query.question import Asked, Question
 from servegrid.query.reduce import Count, Leaders, Reducer
+from servegrid.query.source import Source
+from servegrid.query.stored import Stored
 from servegrid.query.swept import Swept
 from servegrid.runner import Report
-from servegrid.sweepfile import SELECTED
+from servegrid.store import open_store
+from servegrid.sweepfile import ASKED, SELECTED
 
 MOST_LABELS = 64  # of an axis for each of whose labels the best point is shown
 FLAGS = (FEASIBLE, SELECTED)
@@ -45,21 +48,27 @@ class Summary:
 def summarise(done: Report, progress: Progress | None = None) -> Summary:
     """Sum up the sweep of a run, with the crew of the run."""
     with _failures(done):
-        return _summarise(done.plan, progress)
+        return _summarise(done.plan, _source(done), progress)
 
 
-def _summarise(plan: Plan, progress: Progress | None) -> Summary:
-    question = _question(plan)
+def _source(done: Report) -> Source:
+    """The sweep; the store instead where a point takes milliseconds, and reading it less."""
+    return Stored(open_store(str(done.place))) if done.plan.evaluator.is_slow else Swept(done.plan.parameters.sweep)
+
+
+def _summarise(plan: Plan, source: Source, progress: Progress | None) -> Summary:
+    question = _question(plan, source)
     scores = question.scores()
-    flags = [flag for flag in FLAGS if flag in plan.evaluator.outputs]
-    # All in one program, which is one to compile; the score comes first.
-    looks: dict[tuple[str, ...], Reducer] = {tuple(scores): Leaders()} if scores else {}
-    looks |= {(flag,): Count() for flag in flags}
-    if not looks:
+    flags = {f"{ASKED}{flag}": flag for flag in FLAGS if flag in plan.evaluator.outputs}
+    if not scores and not flags:
         return Summary({}, None)
-    asked, found = Inquiry(question, plan.crew, progress).look(list(looks), scores, *looks.values())
-    counts = {flag: counted for flag, (counted,) in zip(flags, found[len(looks) - len(flags) :], strict=True)}
-    shares = {flag: _share(plan, question, asked, flag, counts[flag]) for flag in flags}
+    # All in one program, which is one to compile; the score comes first. What is stored can only be looked at under a
+    # name of its own.
+    looks: dict[tuple[str, ...], Reducer] = {tuple(scores): Leaders()} if scores else {}
+    looks |= {(name,): Count() for name in flags}
+    asked, found = Inquiry(question, plan.crew, progress).look(list(looks), {**scores, **flags}, *looks.values())
+    counts = zip(flags.items(), found[len(looks) - len(flags) :], strict=True)
+    shares = {flag: _share(plan, question, asked, name, counted) for (name, flag), (counted,) in counts}
     return Summary(shares, _best(plan, question, asked, found[0][1]) if scores else None)
 
 
@@ -72,9 +81,8 @@ def objective(plan: Plan) -> str | None:
     return None
 
 
-def _question(plan: Plan) -> Question:
+def _question(plan: Plan, source: Source) -> Question:
     sweep, name = plan.parameters.sweep, objective(plan)
-    source = Swept(sweep)
     if name is None:
         return Question.of(source)
     words = {"maximize" if sweep.solver.quantity(name).better == "higher" else "minimize": name}

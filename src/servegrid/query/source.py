@@ -78,5 +78,6 @@ class Source(Protocol):
 
 
 def ordered(values: np.ndarray, dims: Sequence[str], axes: Sequence[str]) -> np.ndarray:
-    """The values with their axes in another order, C-contiguous."""
-    return np.require(values.transpose([dims.index(axis) for axis in axes]), requirements=("C", "W"))
+    """The values with their axes in another order, C-contiguous; the numbers of a series stay last."""
+    order = [*(dims.index(axis) for axis in axes), *range(len(dims), values.ndim)]
+    return np.require(values.transpose(order), requirements=("C", "W"))

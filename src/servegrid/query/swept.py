@@ -121,4 +121,5 @@ class _Inputs:
     def at(self, places: Places) -> dict[str, np.ndarray]:
         count = len(next(iter(places.values()), np.zeros(1)))
         found = {name: self.values[name][tuple(places[axis] for axis in self.dims[name])] for name in self.graph.inputs}
-        return {name: np.broadcast_to(values, (count,)) for name, values in found.items()}
+        within = {name: values.shape[1 if self.dims[name] else 0 :] for name, values in found.items()}  # of a series
+        return {name: np.broadcast_to(values, (count, *within[name])) for name, values in found.items()}
