@@ -118,7 +118,7 @@ def reserved_pages(request: np.void, rules: np.ndarray) -> int:
     if rules[0]["reservation"] == EXACT:
         return pages_of(request["prompt"] + request["output"], rules)
     if rules[0]["reservation"] == POWER_OF_TWO:
-        return pages_of(request["prompt"] + power_of_two(request["output"]), rules)
+        return pages_of(min(request["prompt"] + power_of_two(request["output"]), rules[0]["longest"]), rules)
     return pages_of(rules[0]["longest"], rules)
 
 
