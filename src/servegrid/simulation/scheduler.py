@@ -169,7 +169,10 @@ def run_prompts(
     if rules[0]["mixed"]:
         make_room(requests, rules, server, lists)  # whoever came back from the host may need a page at once
     fellows = server[0]["running"] if rules[0]["mixed"] else 0
-    seconds = prompt_time(float(tokens), float(fellows), attention, physics) + server[0]["swap_debt"]
+    seconds = prompt_time(float(tokens), float(fellows) / rules[0]["stages"], attention, physics)
+    if server[0]["running"] > 0:
+        seconds /= rules[0]["stages"]  # meanwhile the other stages work on those that decode
+    seconds += server[0]["swap_debt"]
     server[0]["swap_debt"] = 0.0
     if fellows > 0:
         seconds += decode_time(float(fellows), float(server[0]["context"] + fellows) / fellows, physics)

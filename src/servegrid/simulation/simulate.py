@@ -34,6 +34,7 @@ class Scheduler(NamedTuple):
     swap_page_time: float
     disaggregated: float
     prefill_servers: float
+    pipeline_parallel: float
 
 
 class Limits(NamedTuple):
@@ -60,6 +61,7 @@ def set_rules(rules: np.ndarray, scheduler: Scheduler, workload: Workload) -> No
     rules[0]["page"] = scheduler.page_size
     rules[0]["spare"] = scheduler.watermark * scheduler.pool_pages
     rules[0]["own"] = scheduler.state_pages
+    rules[0]["stages"] = scheduler.pipeline_parallel
     rules[0]["longest"] = workload.max_len
     rules[0]["clients"] = clients_of(workload)
     rules[0]["swap_time"] = scheduler.swap_page_time

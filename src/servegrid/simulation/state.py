@@ -32,6 +32,7 @@ RULES = np.dtype(
         ("page", "i8"),  # tokens of a page
         ("spare", "i8"),  # pages that admission leaves free
         ("own", "i8"),  # pages of a request whatever its length
+        ("stages", "i8"),  # of the pipeline
         ("longest", "i8"),  # tokens of the longest request
         ("clients", "i8"),  # 0: requests come at times of their own
         ("ignored", "i8"),  # requests at the start that are not counted
