@@ -81,7 +81,7 @@ def _gather(sweep: Sweep) -> Parameters:
     graph = build(sweep.solver, sweep.outputs, given, sweep.expressions)
     if _needs_feasible(sweep.solver, graph):
         graph = build(sweep.solver, (*sweep.outputs, FEASIBLE), given, sweep.expressions)
-    _check_one_of(sweep, labels, chosen)
+    _check_one_of(sweep, {**facts, **chosen})
     coordinates = _coordinates(sweep, labels, facts)
     variables, origins = {}, {}
     for name, quantity in graph.inputs.items():
@@ -166,10 +166,18 @@ def _chosen(sweep: Sweep) -> dict[str, Any]:
     return {**axes, **columns, **values}
 
 
-def _check_one_of(sweep: Sweep, labels: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+def _check_one_of(sweep: Sweep, given: Mapping[str, Any]) -> None:
     wanted = sweep.solver.one_of
-    if wanted and not any(name in labels or name in chosen for name in wanted):
-        raise InputError(f"got none of {', '.join(wanted)}, expected one of them, as an axis or under values")
+    if wanted and not any(name in given and _is_whole(given[name]) for name in wanted):
+        told = [f"a {givers(n)[0]} with {sweep.solver.quantity(n).long_name}" if givers(n) else n for n in wanted]
+        raise InputError(f"got none of {', '.join(told)}, expected one of them, as an axis or under values")
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value is there for all labels; a series is none for those that it has no number for."""
+    if REQUEST not in getattr(value, "dims", ()):
+        return True
+    return value.sizes[REQUEST] > 0 and not bool(value.isel({REQUEST: 0}).isnull().any())
 
 
 def _missing(name: str, sweep: Sweep) -> InputError:

@@ -44,7 +44,7 @@ class Solver:
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
     """By the quantities that they give, none of which an equation gives."""
     one_of: tuple[str, ...] = ()
-    """Inputs or labels of which a sweep must give one, although each has a value without."""
+    """Inputs of which a sweep must give one, although each has a value without."""
 
     def quantity(self, name: str) -> Quantity:
         """What is declared about a quantity, whether an equation or a procedure gives it or it is an input."""
@@ -187,7 +187,7 @@ SIMULATION = Solver(
     },
     inputs={**SERVING_INPUTS, **SIMULATION_INPUTS},
     procedures=PROCEDURES,
-    one_of=("request_rate", "concurrency", "trace"),
+    one_of=("request_rate", "concurrency", "trace_times"),
     outputs=(
         *("ttft", "ttft_p50", "ttft_p99", "ttft_p99_ci", "tpot", "tpot_p50", "tpot_p99", "tpot_p99_ci"),
         *("request_latency", "request_latency_p99", "request_latency_p99_ci", "normalized_latency"),

@@ -20,7 +20,12 @@ WORKLOAD = (
         "int",
         NOT_NEGATIVE,
     ),
-    Quantity("request_rate", "request/s", "requests that arrive per second (0: as in the trace)", bounds=NOT_NEGATIVE),
+    Quantity(
+        "request_rate",
+        "request/s",
+        "requests per second (0: as in the trace, or all at once)",
+        bounds=NOT_NEGATIVE,
+    ),
     Quantity(
         "arrival_cv",
         "1",
@@ -33,9 +38,9 @@ WORKLOAD = (
     Quantity("length_shape", "1", "shape of the distribution of lengths", "int", Bounds(at_least=0, at_most=3)),
     Quantity("input_cv", "1", "coefficient of variation of the prompts' lengths", bounds=NOT_NEGATIVE),
     Quantity("longest_input", "token", "longest prompt", bounds=COUNT),
-    Quantity("trace_times", "s", "arrivals of a trace", SERIES, NOT_NEGATIVE),
-    Quantity("trace_inputs", "token", "prompts of a trace", SERIES, NOT_NEGATIVE),
-    Quantity("trace_outputs", "token", "outputs of a trace", SERIES, NOT_NEGATIVE),
+    Quantity("trace_times", "s", "times of arrival", SERIES, NOT_NEGATIVE),
+    Quantity("trace_inputs", "token", "lengths of the prompts", SERIES, NOT_NEGATIVE),
+    Quantity("trace_outputs", "token", "lengths of the outputs", SERIES, NOT_NEGATIVE),
 )
 SCHEDULER = (
     _switch("iteration_level", "the batch is formed anew before each pass"),

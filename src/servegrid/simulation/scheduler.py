@@ -110,7 +110,8 @@ def admit(
         ready = request["swapped"] or (request["made"] > 0 and not returning)
         todo = 0 if ready else request["prompt"] + request["made"] - request["cached"]
         least = min(todo, 1) if rules[0]["chunked"] else todo
-        if todo > 0 and tokens + least > budget and (tokens > 0 or rules[0]["chunked"]):
+        together = not rules[0]["iteration_level"] or (tokens == 0 and not rules[0]["chunked"])
+        if todo > 0 and tokens + least > budget and not together:
             break
         held = request["prompt"] + request["made"] - (1 if ready else 0)
         if not reserve(request, held, rules, server, lists):

@@ -150,6 +150,8 @@ def draw_requests(workload: Workload) -> tuple[np.ndarray, np.ndarray, np.ndarra
         draw_lengths(output, w.length_shape, w.output_len, w.output_cv, w.longest_output)
     if w.concurrency > 0:
         arrival[:] = np.nan
+    elif rows == 0 and w.request_rate == 0:
+        arrival[:] = 0.0
     elif rows == 0:
         draw_arrivals(arrival, w.request_rate / ranks, w.arrival_cv)
     elif w.request_rate > 0 and arrival[count - 1] > 0:
