@@ -53,7 +53,8 @@ def set_rules(rules: np.ndarray, scheduler: Scheduler, workload: Workload) -> No
     rules[0]["iteration_level"] = scheduler.iteration_level > 0
     rules[0]["reservation"] = scheduler.reservation
     rules[0]["mixed"] = scheduler.mixed_passes > 0
-    rules[0]["chunked"] = scheduler.chunked_prompts > 0
+    rules[0]["chunked"] = scheduler.chunked_prompts > 0 and scheduler.iteration_level > 0
+    rules[0]["shortest"] = scheduler.chunked_prompts > 0 and not rules[0]["chunked"] and scheduler.reservation > PAGES
     rules[0]["swapping"] = scheduler.swapping > 0
     rules[0]["batch"] = scheduler.max_batch_size
     rules[0]["budget"] = scheduler.chunk_size

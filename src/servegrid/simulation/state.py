@@ -25,6 +25,7 @@ RULES = np.dtype(
         ("reservation", "i8"),
         ("mixed", "i8"),
         ("chunked", "i8"),
+        ("shortest", "i8"),  # prompts of a batch are cut to the shortest, and what is left goes token by token
         ("swapping", "i8"),
         ("batch", "i8"),  # most requests that run
         ("budget", "i8"),  # tokens of a pass with prompts
