@@ -32,6 +32,8 @@ SERVERS = {  # Kwon et al., Table 1
 STAGES = {"gpt-3-13b": 1, "gpt-3-101b": 1, "gpt-3": 2, "gpt-3-341b": 4}  # Yu et al., Table 1
 ALLOCATORS = {"orca-max": "Orca (Max)", "orca-pow2": "Orca (Pow2)", "orca-oracle": "Orca (Oracle)", "paged": "vLLM"}
 SHAREGPT = {"input_len": 161.31, "output_len": 337.99}  # Kwon et al., Fig 11
+# No more than its means is known: outputs and prompts are taken as exponential.
+ALPACA = {"input_len": 19.31, "output_len": 58.45, "output_cv": 1, "longest_output": 2048}
 MEASURES = [
     *("rank_requests", "kv_states_share", "kv_reserved_share", "kv_internal_share", "kv_free_share"),
     *("normalized_latency", "normalized_latency_p50", "requests_per_second", "preemptions", "kv_capacity_tokens"),
@@ -63,6 +65,7 @@ def traces() -> dict[str, Any]:
     return {
         "traces": {
             "sharegpt": {"title": "ShareGPT, scaled", **means, **whole, "rows": rows.to_csv(index=False)},
+            "alpaca": {"title": "Alpaca, exponential", **ALPACA, "longest_input": 1024, "lengths": "exponential"},
             "orca": {"title": "Yu et al., section 6.2", **uniform, "lengths": "uniform"},
             "orca-fixed": {"title": "Yu et al., section 6.1", **fixed, "lengths": "fixed"},
         }
@@ -74,7 +77,8 @@ def kwon(model: str = "opt-13b", scheduler: str = "paged", rate: float = 2, seco
     skipped = more.pop("skipped", 0)
     return {
         **{"model": model, **SERVERS[model], "pipeline_parallel": 1, "engine": "vllm-2023", "step_time": 9e-3},
-        **{"trace": "sharegpt", "page_size": 16, "scheduler": scheduler, "mixed_passes": 1},
+        **{"trace": "sharegpt", "page_size": 16, "scheduler": scheduler, "mixed_passes": 1, "chunked_prompts": 0},
+        "concurrency": 0,
         **{"max_batch_size": 2048, "chunk_size": 2560, "seed": 0},
         **{"request_rate": rate, "requests": max(round(rate * seconds), 1), "warmup": skipped / seconds},
         **more,
@@ -85,9 +89,11 @@ def yu(model: str, scheduler: str, batch: int, rate: float, requests: int = 2000
     """Requests at a rate to ORCA or FasterTransformer; `batch`: of each of the batches that are in flight."""
     flying = STAGES[model] if scheduler != "static" else 1
     return {
+        "concurrency": 0,
         **{"model": model, "hardware": "a100-40gb", "tensor_parallel": 1 if model == "gpt-3-13b" else 8},
         **{"pipeline_parallel": STAGES[model], "engine": "orca-2022", "step_time": 0.3e-3},
         **{"trace": "orca", "page_size": 1, "scheduler": scheduler, "mixed_passes": int(scheduler != "static")},
+        "chunked_prompts": int(scheduler == "static"),  # the first pass of FasterTransformer: see the README
         **{"max_batch_size": batch * flying, "chunk_size": 1e6, "seed": 0},
         **{"request_rate": rate, "requests": requests, "warmup": 0.1},
         **more,
@@ -98,12 +104,13 @@ def simulate(cases: Iterable[Case]) -> pd.DataFrame:
     """All cases, each with its measures, in their order."""
     table = pd.DataFrame(list(cases))
     table = table.assign(visible_share=table.hardware.map(SEEN))
+    catalog: list[Any] = [traces(), *CATALOG]
     found = sg.sweep(
         solver="simulation",
         cases=table,
         values={"precision": "fp16", "max_len": 2048, **MEMORY},
         outputs=MEASURES,
-        catalog=[traces(), *map(str, CATALOG)],
+        catalog=catalog,
     )
     return table.assign(**{name: found[name].values for name in MEASURES})
 
