@@ -19,11 +19,21 @@ import pandas as pd
 
 from benchmarks.papers_runs import ALLOCATORS, DATA, SERVERS, STAGES, grid, kwon, simulate, yu
 
-ROW_IDS = {  # of claims.csv, in the order of ALLOCATORS
-    "Fig 2, token states": ("C00018", "C00022", "C00026", "C00029"),
-    "Fig 13a": ("C00031", "C00032", "C00033", "C00034"),
+PARTS = {  # Fig 2: the quantity, its name there, and the rows of claims.csv, in the order of ALLOCATORS
+    "kv_states_share": ("token states", ("C00018", "C00022", "C00026", "C00029")),
+    "kv_reserved_share": ("reservation", ("C00019", "C00023", "C00027")),
+    "kv_internal_share": ("internal", ("C00020", "C00024")),
+    "kv_free_share": ("external and others", ("C00021", "C00025", "C00028")),
 }
+BATCHED = dict(zip(ALLOCATORS, ("C00031", "C00032", "C00033", "C00034"), strict=True))  # Fig 13a
 SLOTS = {"opt-13b": "C00009", "opt-66b": "C00013", "opt-175b": "C00017"}
+WHYS = {  # 33.7 % and 31.4 % of 15,744 tokens, over 7 requests
+    ("kv_states_share", "orca-max"): "their requests have 758 tokens in the end, ours 707",
+    ("kv_internal_share", "orca-max"): "the same",
+    ("kv_states_share", "orca-pow2"): "seeds differ by 0.7",
+    ("kv_states_share", "orca-oracle"): "seeds differ by 0.9",
+    ("kv_free_share", "orca-oracle"): "0.7 of it we count as internal: the last page of a request",
+}
 PAGE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 BEST = 1.25  # a page size is among the best if its latency is within this factor of the least
 LATENCY = 0.5  # s per token, at which the rates of Fig 12 are compared: half of the figures' axis
@@ -44,8 +54,9 @@ class Row:
 
 def row(what: str, published: float, ours: float, form: str, why: str, points: bool = False) -> Row:
     """A row of two numbers: their difference in per cent, or in percentage points."""
-    apart = f"{ours - published:+.1f} points" if points else f"{100 * (ours / published - 1):+.1f} %"
-    return Row(what, format(published, form), format(ours, form), apart, why)
+    apart = ours - published if points else 100 * (ours / published - 1)
+    told = f"{round(apart, 1) + 0.0:+.1f} {'points' if points else '%'}"
+    return Row(what, format(published, form), format(ours, form), told, why)
 
 
 @cache
@@ -69,47 +80,56 @@ def slots() -> Iterator[Row]:
     found = simulate(kwon(model, seconds=1) for model in SERVERS).set_index("model").kv_capacity_tokens
     for model, row_id in SLOTS.items():
         yield row(
-            f"Table 1: KV slots, {model}", claim(row_id), found[model], ",.0f", "rounded there; memory as PyTorch saw it"
+            f"Table 1: KV slots, {model}",
+            claim(row_id),
+            found[model],
+            ",.0f",
+            "rounded there; memory as PyTorch saw it",
         )
 
 
 def shares(seeds: Iterable[int] = (0, 1, 2), seconds: float = 900) -> pd.DataFrame:
     """Fig 2: shares of the memory, mean of some seeds: 4 requests per second, the first third not counted."""
-    each = {"rate": [4], "seconds": [seconds], "skipped": [seconds / 3]}
-    found = simulate(grid(kwon, scheduler=list(ALLOCATORS), seed=list(seeds), **each))
-    return found.groupby("scheduler", sort=False)[[name for name in found if name.startswith("kv_")]].mean()
+    found = simulate(
+        grid(kwon, scheduler=[*ALLOCATORS], seed=[*seeds], rate=[4], seconds=[seconds], skipped=[seconds / 3])
+    )
+    return found.groupby("scheduler", sort=False)[list(PARTS)].mean()
 
 
 def memory(**more: Any) -> Iterator[Row]:
-    """Fig 2: share of the memory that holds token states, in per cent."""
-    found = 100 * shares(**more).kv_states_share
-    for (scheduler, name), row_id in zip(ALLOCATORS.items(), ROW_IDS["Fig 2, token states"], strict=True):
-        why = "their requests are longer: 758 tokens, ours 721 (33.7, 32.0 %)" if scheduler == "orca-max" else "within the seeds"
-        yield row(f"Fig 2: token states, {name}, %", claim(row_id), found[scheduler], ".1f", why, points=True)
+    """Fig 2, all parts that are published, in per cent of the memory."""
+    found = 100 * shares(**more)
+    for part, (name, row_ids) in PARTS.items():
+        for scheduler, row_id in zip(ALLOCATORS, row_ids, strict=False):
+            what = f"Fig 2: {name}, {ALLOCATORS[scheduler]}, %"
+            yield row(what, claim(row_id), found[part][scheduler], ".1f", WHYS.get((part, scheduler), ""), points=True)
 
 
-def batched(seconds: float = 3600, **more: Any) -> pd.Series[float]:
+def batched(seconds: float = 3600) -> pd.Series[float]:
     """Fig 13a: requests that run, mean over time from 600 s on, at 2 requests per second."""
-    choices = {"scheduler": list(ALLOCATORS), "seconds": [seconds], "skipped": [min(600, seconds / 3)]}
-    found = simulate(grid(kwon, **choices, **{name: [value] for name, value in more.items()}))
+    found = simulate(grid(kwon, scheduler=[*ALLOCATORS], seconds=[seconds], skipped=[600]))
     return found.set_index("scheduler").rank_requests
 
 
 def running(**more: Any) -> Iterator[Row]:
     """Fig 13a."""
     found = batched(**more)
-    whys = ("7 blocks of 2,048 in 15,744",) + ("memory alone decides",) * 2 + ("rate times time: needs the host's time",)
-    for (scheduler, name), row_id, why in zip(ALLOCATORS.items(), ROW_IDS["Fig 13a"], whys, strict=True):
-        yield row(f"Fig 13a: batched requests, {name}", claim(row_id), found[scheduler], ".2f", why)
+    whys = (
+        ("7 blocks of 2,048 in 15,744",) + ("memory alone decides",) * 2 + ("rate times time: needs the host's time",)
+    )
+    for (scheduler, row_id), why in zip(BATCHED.items(), whys, strict=True):
+        what = f"Fig 13a: batched requests, {ALLOCATORS[scheduler]}"
+        yield row(what, claim(row_id), found[scheduler], ".2f", why)
 
 
 def sensitivity() -> Iterator[Row]:
     """Fig 13a, vLLM, with other host times of a step."""
-    published = claim("C00034")
-    steps = {"5 ms": 5e-3, "9 ms": 9e-3, "13 ms": 13e-3}
-    told = {f"vllm-2023, {name} of host time": {"step_time": step} for name, step in steps.items()}
-    told |= {"vllm of the catalogue": {"engine": "vllm", "step_time": 0.3e-3}}
-    cases = [kwon(seconds=3600, skipped=600, **changes) for changes in told.values()]
+    published = claim(BATCHED["paged"])
+    told: dict[str, dict[str, Any]] = {
+        f"vllm-2023, {step} ms of host time": {"step_time": step / 1000} for step in (5, 9, 13)
+    }
+    told["vllm of the catalogue"] = {"engine": "vllm", "step_time": 0.3e-3}
+    cases = [kwon(skipped=600, **changes) for changes in told.values()]
     for name, found in zip(told, simulate(cases).rank_requests, strict=True):
         why = "an engine of 2025: CUDA graphs, 0.3 ms" if name.startswith("vllm of") else "5 to 13 ms are published"
         yield row(f"Fig 13a: vLLM as {name}", published, found, ".2f", why)
@@ -133,7 +153,10 @@ def pages() -> Iterator[Row]:
 
 
 def rate_at(found: pd.DataFrame, latency: str, limit: float, rate: str) -> float:
-    """The rate at which a latency rises beyond a limit, between two rates by their logarithms; 0 where all are beyond."""
+    """The rate at which a latency rises beyond a limit; 0 where all are beyond.
+
+    Between two rates, by the logarithms of their latencies.
+    """
     ordered = found.sort_values("request_rate")
     rising = np.maximum.accumulate(ordered[latency].to_numpy(float))
     if rising[0] > limit:
@@ -168,7 +191,9 @@ def ratios() -> Iterator[Row]:
 # --- Yu et al. ----------------------------------------------------------------------------------------------------
 
 
-def curves(model: str, batches: Iterable[int] = (1, 8, 16, FULL), count: int = 20, requests: int = 2000) -> pd.DataFrame:
+def curves(
+    model: str, batches: Iterable[int] = (1, 8, 16, FULL), count: int = 20, requests: int = 2000
+) -> pd.DataFrame:
     """Fig 10: ORCA and FasterTransformer of one model, at many rates; `batch` is what either takes at once."""
     cases, sizes_of = [], []
     for scheduler, sizes, rates in (
@@ -206,7 +231,11 @@ def orca() -> Iterator[Row]:
     yield row("101B: peak of FasterTransformer, req/s", claim("Y00039"), small, ".2f", "faster kernels again")
     large = at_latency(found["gpt-3-341b"], LIMIT)
     yield Row(
-        "341B at 190 ms: ratio", "an order of magnitude", f"{large['orca-oracle'] / large['static']:.0f}", "", "no number"
+        "341B at 190 ms: ratio",
+        "an order of magnitude",
+        f"{large['orca-oracle'] / large['static']:.0f}",
+        "",
+        "no number",
     )
     yield from room()
 
