@@ -105,6 +105,19 @@ def test_an_axis_of_traces_gives_the_lengths_of_requests() -> None:
     assert found.max_len.values == pytest.approx([2047.8483 + 1899, 1154.6974 + 1000])
 
 
+def test_traces_with_and_without_times_are_series_of_the_same_length() -> None:
+    mine = {"title": "Mine", "input_len": 5, "output_len": 6, "output_cv": 0, "longest_output": 6}
+    lengths = mine | {"rows": "input_len,output_len\n5,6\n"}
+    for names in (["a"], ["a", "azure-code"], ["a", "sharegpt-like"]):
+        sweep = make_sweep(
+            {"solver": "simulation", "axes": {"trace": names}, "values": {**POINT, "request_rate": 1},
+             "catalog": [{"traces": {"a": lengths}}]}
+        )  # fmt: skip
+        dataset = gather(sweep).dataset
+        assert np.isnan(dataset["trace_times"].sel(trace="a")).all()
+        assert dataset["trace_inputs"].sel(trace="a").values[0] == 5
+
+
 def test_what_is_given_beside_a_trace_takes_its_place() -> None:
     values = {**POINT, "trace": "azure-code", "output_cv": 0.5}
     parameters = gather(make_sweep({"solver": "serving", "values": values}))

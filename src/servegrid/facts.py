@@ -181,6 +181,12 @@ def _scheduler(field: str, read: Callable[[Scheduler], float]) -> Fact:
     return Fact(("scheduler",), field, read)
 
 
+def _times(trace: Trace) -> np.ndarray:
+    """The arrivals, one for each row: NaN where they are not known."""
+    rows = trace.requests_in_order
+    return rows.times if len(rows.times) else np.full(len(rows.inputs), nan)
+
+
 FACTS: Mapping[str, Fact] = {
     "parameters": _model("", lambda shape: shape.parameters),
     "active_parameters": _model("", lambda shape: shape.active_parameters),
@@ -231,7 +237,7 @@ FACTS: Mapping[str, Fact] = {
 }
 # Facts that are a number for each request.
 SERIES: Mapping[str, Series] = {
-    "trace_times": Series(("trace",), "rows", lambda trace: trace.requests_in_order.times),
+    "trace_times": Series(("trace",), "rows", _times),
     "trace_inputs": Series(("trace",), "rows", lambda trace: trace.requests_in_order.inputs),
     "trace_outputs": Series(("trace",), "rows", lambda trace: trace.requests_in_order.outputs),
 }

@@ -52,7 +52,7 @@ SCHEDULER = (
         Bounds(at_least=0, at_most=3),
     ),
     _switch("mixed_passes", "prompts share passes with requests that decode"),
-    _switch("chunked_prompts", "prompts are cut to the tokens that a pass takes"),
+    _switch("chunked_prompts", "prompts are cut to what a pass takes; of a static batch, to the shortest"),
     _switch("swapping", "caches of preempted requests are kept in the host's memory"),
     Quantity("watermark", "1", "share of the pages that admission leaves free", bounds=_FRACTION),
     Quantity("swap_bandwidth", "byte/s", "link to the host's memory, per device, one way", bounds=POSITIVE),

@@ -138,13 +138,22 @@ def admit(
             tokens += part
             attention += time
     if not rules[0]["iteration_level"] and server[0]["entering"] > 1:
-        # All prompts of the batch are padded to the longest.
-        longest = 0
-        for k in range(server[0]["entering"]):
-            longest = max(longest, requests[lists.order[ENTER, k]]["prompt"])
-        tokens = longest * server[0]["entering"]
-        attention = server[0]["entering"] * attention_time(float(longest), float(longest), physics)
+        length = batch_prompt(requests, rules, server, lists)
+        tokens = length * server[0]["entering"]
+        attention = server[0]["entering"] * attention_time(float(length), float(length), physics)
     return tokens, attention
+
+
+def batch_prompt(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists) -> int:
+    """Return the tokens of each prompt in the first pass of a batch that is formed as a whole.
+
+    Those of the longest, to which the others are padded; or, where prompts are cut, those of the shortest.
+    """
+    found = requests[lists.order[ENTER, 0]]["prompt"]
+    for k in range(1, server[0]["entering"]):
+        prompt = requests[lists.order[ENTER, k]]["prompt"]
+        found = min(found, prompt) if rules[0]["shortest"] else max(found, prompt)
+    return int(found)
 
 
 def begin(
@@ -175,7 +184,10 @@ def run_prompts(
 ) -> None:
     """A pass with prompts: those that end give a first token, and decode from now on."""
     fellows = server[0]["running"] if rules[0]["mixed"] else 0
-    seconds = prompt_time(float(tokens), float(fellows), attention, physics) + server[0]["swap_debt"]
+    seconds = prompt_time(float(tokens), float(fellows) / rules[0]["stages"], attention, physics)
+    if server[0]["running"] > 0:
+        seconds /= rules[0]["stages"]  # meanwhile the other stages work on those that decode
+    seconds += server[0]["swap_debt"]
     server[0]["swap_debt"] = 0.0
     if fellows > 0:
         seconds += decode_time(float(fellows), float(server[0]["context"] + fellows) / fellows, physics)
@@ -186,9 +198,8 @@ def run_prompts(
     if fellows > 0:
         server[0]["steps"] += 1
         server[0]["context"] += fellows
-    longest = 0
-    for k in range(server[0]["entering"]):
-        longest = max(longest, requests[lists.order[ENTER, k]]["output"])
+    if not rules[0]["iteration_level"] and server[0]["entering"] > 0:
+        start_batch(requests, rules, server, lists, physics)
     for k in range(server[0]["entering"]):
         i = lists.order[ENTER, k]
         request = requests[i]
@@ -199,9 +210,32 @@ def run_prompts(
         if np.isnan(request["first"]):
             request["first"] = server[0]["now"]
         request["made"] += 1
-        # A batch that was formed as a whole runs until its longest output ends.
-        last = request["output"] if rules[0]["iteration_level"] else longest
-        join(i, held, max(last - request["made"], 0), requests, rules, server, lists)
+        join(i, held, request["output"] - request["made"], requests, rules, server, lists)
+    server[0]["entering"] = 0
+
+
+def start_batch(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: Lists, physics: np.ndarray) -> None:
+    """Let a batch that was formed as a whole decode, until the output ends that does so last.
+
+    Where prompts are cut to the shortest, what is left of the others goes token by token, as outputs do.
+    """
+    shortest = batch_prompt(requests, rules, server, lists)
+    size, last = server[0]["entering"], 0
+    for k in range(size):
+        request = requests[lists.order[ENTER, k]]
+        last = max(last, request["output"] + (request["prompt"] - shortest if rules[0]["shortest"] else 0))
+    for k in range(size):
+        i = lists.order[ENTER, k]
+        request = requests[i]
+        server[0]["prompts"] -= request["prompt"]
+        request["done"] = request["cached"] = 0
+        request["made"] = 1
+        request["first"] = server[0]["now"]
+        held = request["prompt"]
+        if rules[0]["shortest"]:
+            rest, held = request["prompt"] - shortest, shortest
+            request["first"] += rest * decode_time(float(size), shortest + rest / 2, physics)
+        join(i, held, last - 1, requests, rules, server, lists)
     server[0]["entering"] = 0
 
 

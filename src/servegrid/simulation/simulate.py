@@ -34,6 +34,7 @@ class Scheduler(NamedTuple):
     swap_page_time: float
     disaggregated: float
     prefill_servers: float
+    pipeline_parallel: float
 
 
 class Limits(NamedTuple):
@@ -52,7 +53,8 @@ def set_rules(rules: np.ndarray, scheduler: Scheduler, workload: Workload) -> No
     rules[0]["iteration_level"] = scheduler.iteration_level > 0
     rules[0]["reservation"] = scheduler.reservation
     rules[0]["mixed"] = scheduler.mixed_passes > 0
-    rules[0]["chunked"] = scheduler.chunked_prompts > 0
+    rules[0]["chunked"] = scheduler.chunked_prompts > 0 and scheduler.iteration_level > 0
+    rules[0]["shortest"] = scheduler.chunked_prompts > 0 and not rules[0]["chunked"] and scheduler.reservation > PAGES
     rules[0]["swapping"] = scheduler.swapping > 0
     rules[0]["batch"] = scheduler.max_batch_size
     rules[0]["budget"] = scheduler.chunk_size
@@ -60,6 +62,7 @@ def set_rules(rules: np.ndarray, scheduler: Scheduler, workload: Workload) -> No
     rules[0]["page"] = scheduler.page_size
     rules[0]["spare"] = scheduler.watermark * scheduler.pool_pages
     rules[0]["own"] = scheduler.state_pages
+    rules[0]["stages"] = scheduler.pipeline_parallel
     rules[0]["longest"] = workload.max_len
     rules[0]["clients"] = clients_of(workload)
     rules[0]["swap_time"] = scheduler.swap_page_time

@@ -25,6 +25,7 @@ RULES = np.dtype(
         ("reservation", "i8"),
         ("mixed", "i8"),
         ("chunked", "i8"),
+        ("shortest", "i8"),  # prompts of a batch are cut to the shortest, and what is left goes token by token
         ("swapping", "i8"),
         ("batch", "i8"),  # most requests that run
         ("budget", "i8"),  # tokens of a pass with prompts
@@ -32,6 +33,7 @@ RULES = np.dtype(
         ("page", "i8"),  # tokens of a page
         ("spare", "i8"),  # pages that admission leaves free
         ("own", "i8"),  # pages of a request whatever its length
+        ("stages", "i8"),  # of the pipeline
         ("longest", "i8"),  # tokens of the longest request
         ("clients", "i8"),  # 0: requests come at times of their own
         ("ignored", "i8"),  # requests at the start that are not counted
