@@ -23,7 +23,7 @@ class Brute:
     """All points of a dataset: `values` along all axes for a text that Python itself evaluates."""
 
     def __init__(self, dataset: xr.Dataset, axes: Sequence[str], where: str | None) -> None:
-        self.dataset, self.axes = dataset, list(axes)
+        self.dataset, self.axes, self.where = dataset, list(axes), where
         self.shape = tuple(dataset.sizes[axis] for axis in axes)
         flags = [self.values("feasible")] if "feasible" in dataset else []
         flags += [self.values(where)] if where is not None else []
@@ -45,12 +45,19 @@ class Brute:
             yield group, flat[tuple(chosen.get(axis, slice(None)) for axis in self.axes)].reshape(-1)
 
     def ranked(self, text: str, sign: int, per: Sequence[str]) -> dict[tuple[int, ...], list[int]]:
-        """The points of each group that count, the best first; of equal ones the first in the grid."""
+        """The points of each group that count, the best first; of equal ones the first in the grid.
+
+        Along an axis on which nothing that is asked for depends, the first label stands for all.
+        """
+        asked = f"{text} {self.where or ''} feasible"
+        used = {str(axis) for name in self.dataset.variables if str(name) in asked for axis in self.dataset[name].dims}
+        idle = [self.axes.index(axis) for axis in self.axes if axis not in (*used, *per)]
         score = sign * self.values(text).reshape(-1)
         counts = self.counts.reshape(-1)
         found = {}
         for group, places in self.groups(per):
             good = [int(place) for place in places if counts[place] and score[place] > -np.inf]
+            good = [place for place in good if not any(np.unravel_index(place, self.shape)[axis] for axis in idle)]
             found[group] = sorted(good, key=lambda place: (-score[place], place))
         return found
 

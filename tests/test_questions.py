@@ -112,6 +112,16 @@ def test_the_best_points_are_those_of_a_search(case: dict[str, Any], text: str, 
             check_ranked(found, brute, expected, per, k)
 
 
+def test_points_that_differ_in_nothing_that_counts_are_one() -> None:
+    """Throughput does not depend on the efficiency of prefill."""
+    values = {"model": "llama-3.1-8b", "hardware": "h100-sxm", "precision": "fp16", "seq_len": 8192}
+    grid: dict[str, Any] = {"axes": {"efficiency": [0.5, 0.3], "max_batch_size": [4, 8]}, "values": values}
+    found = sg.top(**grid, maximize="throughput", k=3)
+    assert found.found.values.tolist() == [True, True, False]
+    assert found.max_batch_size.values[:2].tolist() == [8, 4]
+    assert Brute(sg.sweep(**grid), ["efficiency", "max_batch_size"], None).ranked("throughput", 1, []) == {(): [1, 0]}
+
+
 def check_ranked(
     found: xr.Dataset, brute: Brute, expected: dict[tuple[int, ...], list[int]], per: list[str], k: int | None
 ) -> None:

@@ -6,12 +6,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from servegrid.fingerprint import fingerprint
 from servegrid.kernel import Kernel
 from servegrid.program import Program
 
@@ -19,16 +20,19 @@ _ONE_AT_A_TIME = threading.Lock()  # modules are the same for all threads
 
 
 def uncompiled(program: Program) -> Kernel:
-    """The generated module as plain Python: its decorator does nothing."""
+    """The generated modules as plain Python: their decorator does nothing."""
 
-    def njit(*_: object, **__: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        return _silent
+    def njit(*_: object, **__: object) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return lambda function: function
 
-    namespace: dict[str, Any] = {}
+    nests = ModuleType("nests")
+    library = ModuleType(fingerprint(program.library))
     with _ONE_AT_A_TIME, pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "numba", SimpleNamespace(njit=njit))
-        exec(compile(program.source, "<generated>", "exec"), namespace)
-    return Kernel(program, namespace["fill"])
+        patch.setitem(sys.modules, library.__name__, library)
+        exec(compile(program.library, "<library>", "exec"), vars(library))
+        exec(compile(program.source, "<generated>", "exec"), vars(nests))
+    return Kernel(program, _silent(nests.fill))
 
 
 def _silent(function: Callable[..., None]) -> Callable[..., None]:

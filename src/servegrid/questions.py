@@ -145,7 +145,10 @@ def top(
     outputs: Texts | None = None,
     **how: Any,
 ) -> xr.Dataset:
-    """The `k` best configurations, for each label of the axes `per`; as `best`, with one more dimension, `rank`."""
+    """The `k` best configurations, for each label of the axes `per`; as `best`, with one more dimension, `rank`.
+
+    Configurations that differ only along axes on which neither the objective nor the filter depends are one.
+    """
     words: dict[str, Any] = {"maximize": maximize, "minimize": minimize, "where": where, "per": per, "outputs": outputs}
     with inquiry(grid, **words, **how) as asked:
         return asked.leaders(k)

@@ -12,7 +12,7 @@ from servegrid.errors import InputError, nearest, shown
 from servegrid.facts import labels_of
 from servegrid.graph import Graph
 from servegrid.parameters import Parameters, gather
-from servegrid.quantity import COMPUTED
+from servegrid.quantity import COMPUTED, SERIES
 from servegrid.show import number
 from servegrid.sweepfile import CASE, Sweep
 from servegrid.written import read_number
@@ -119,9 +119,10 @@ def refuse_axis(parameters: Parameters, *names: str) -> None:
 
 
 def chosen_inputs(parameters: Parameters, names: Iterable[str] | None, where: str) -> tuple[str, ...]:
-    """These inputs of the graph; without names, all that have a value other than 0 somewhere."""
+    """These inputs of the graph; without names, all that are numbers, other than 0 somewhere."""
     if names is None:
-        return tuple(name for name, values in parameters.inputs.items() if np.any(np.isfinite(values) & (values != 0)))
+        numbers = {n: v for n, v in parameters.inputs.items() if parameters.graph.quantity(n).kind != SERIES}
+        return tuple(name for name, values in numbers.items() if np.any(np.isfinite(values) & (values != 0)))
     return tuple(dict.fromkeys(check_input(parameters, name, where) for name in names))
 
 
@@ -129,6 +130,8 @@ def check_input(parameters: Parameters, name: str, where: str) -> str:
     """The name; InputError unless it is an input on which the outputs depend."""
     graph, solver = parameters.graph, parameters.sweep.solver
     if name in graph.inputs:
+        if graph.quantity(name).kind == SERIES:
+            raise InputError(f"{where}: {name} is a number for each request, expected an input that is one number")
         return name
     if name in graph.nodes:
         raise InputError(f"{where}: {name} is computed; give it a value (under values) to make it an input")

@@ -14,7 +14,7 @@ from servegrid.evaluate import Evaluator
 from servegrid.influence.places import narrowed, place_of, refuse_axes, with_outputs
 from servegrid.parameters import Parameters, describe
 from servegrid.program import Program
-from servegrid.quantity import Quantity
+from servegrid.quantity import SERIES, Quantity
 
 SAMPLE = "sample"
 
@@ -36,7 +36,10 @@ class Point:
     @cached_property
     def values(self) -> dict[str, float]:
         """Input -> its value, in its unit."""
-        return {name: float(values.item()) for name, values in self.parameters.inputs.items()}
+        return {name: float(values.item()) for name, values in self.parameters.inputs.items() if not self._series(name)}
+
+    def _series(self, name: str) -> bool:
+        return self.quantity(name).kind == SERIES
 
     def quantity(self, name: str) -> Quantity:
         """What is declared about an input or the output."""
@@ -61,6 +64,7 @@ class Point:
         axes = graph.axes({name: (SAMPLE,) if name in samples else () for name in graph.inputs}, (SAMPLE,))
         inputs = {name: np.ascontiguousarray(samples.get(name, value), float) for name, value in self.values.items()}
         inputs = {name: values if axes[name] else values.reshape(()) for name, values in inputs.items()}
+        inputs |= {name: values.reshape(-1) for name, values in self.parameters.inputs.items() if self._series(name)}
         evaluator = Evaluator(Program(graph, axes, (SAMPLE,)), {SAMPLE: size}, inputs)
         arrays = evaluator.allocate(evaluator.whole, outputs=(self.output,))
         found = evaluator.grid(threads, arrays)[self.output]

@@ -1,7 +1,8 @@
 """Contiguous memory, by the buddy system: blocks of a power of two pages, halved and joined.
 
 Knowlton 1965, doi:10.1145/365628.365655; what Kwon et al. 2023, section 6.1, assume of ORCA. A binary tree over the
-pages, node i above nodes 2 i and 2 i + 1, holds for each node the largest free block below it.
+pages, node i above nodes 2 i and 2 i + 1, holds for each node the sizes of the free blocks below it: powers of two,
+added up once each.
 """
 
 from __future__ import annotations
@@ -20,48 +21,55 @@ def power_of_two(size: float) -> int:
 def all_free(pages: int) -> np.ndarray:
     """Return the tree of a pool: the leaves beyond its pages are never free."""
     leaves = power_of_two(pages)
-    largest = np.zeros(2 * leaves, np.int64)
+    sizes = np.zeros(2 * leaves, np.int64)
     for leaf in range(pages):
-        largest[leaves + leaf] = 1
+        sizes[leaves + leaf] = 1
     size = 1
     first = leaves // 2
     while first > 0:
         size *= 2
         for node in range(first, 2 * first):
-            largest[node] = joined(largest, node, size)
+            sizes[node] = joined(sizes, node, size)
         first //= 2
-    return largest
+    return sizes
 
 
-def joined(largest: np.ndarray, node: int, size: int) -> int:
-    """Return the largest free block below a node of this size: all of it where both halves are free."""
-    left, right = largest[2 * node], largest[2 * node + 1]
-    return size if left + right == size else max(left, right)
+def joined(sizes: np.ndarray, node: int, size: int) -> int:
+    """Return the sizes of the free blocks below a node of this size: all of it where both halves are free."""
+    left, right = sizes[2 * node], sizes[2 * node + 1]
+    return size if left + right == size else left | right
 
 
-def take(largest: np.ndarray, size: int) -> int:
-    """Take a free block of a power of two pages, the smallest that has room; return its node, or 0 if there is none."""
-    if largest[1] < size:
+def take(sizes: np.ndarray, size: int) -> int:
+    """Take a free block of a power of two pages, out of the smallest that has room; return its node, 0 if none has.
+
+    Of blocks alike, that with the lowest address.
+    """
+    fitting = sizes[1] & -size
+    if fitting == 0:
         return 0
-    node, room = 1, len(largest) // 2
-    while room > size:
-        left, right = largest[2 * node], largest[2 * node + 1]
-        node = 2 * node if right < size or size <= left <= right else 2 * node + 1
+    smallest = fitting & -fitting
+    node, room = 1, len(sizes) // 2
+    while room > smallest:
+        node = 2 * node if sizes[2 * node] & smallest else 2 * node + 1
         room //= 2
-    largest[node] = 0
-    renew(largest, node, room)
+    while room > size:
+        node *= 2
+        room //= 2
+    sizes[node] = 0
+    renew(sizes, node, room)
     return node
 
 
-def give(largest: np.ndarray, node: int, size: int) -> None:
+def give(sizes: np.ndarray, node: int, size: int) -> None:
     """Give a block back."""
-    largest[node] = size
-    renew(largest, node, size)
+    sizes[node] = size
+    renew(sizes, node, size)
 
 
-def renew(largest: np.ndarray, node: int, size: int) -> None:
+def renew(sizes: np.ndarray, node: int, size: int) -> None:
     """Renew what the nodes above say."""
     while node > 1:
         node //= 2
         size *= 2
-        largest[node] = joined(largest, node, size)
+        sizes[node] = joined(sizes, node, size)

@@ -18,10 +18,12 @@ from servegrid.simulation.state import (
     arrive,
     fits_alone,
     free,
+    in_hand,
     is_counted,
     join,
     leave,
     pages_of,
+    note_queue,
     pass_time,
     reserve,
     waiting,
@@ -44,11 +46,15 @@ def serve(
         if rules[0]["mixed"]:
             make_room(requests, rules, server, lists)  # those that decode come before prompts
         tokens, attention = admit(requests, rules, server, lists, physics)
-        server[0]["longest_queue"] = max(server[0]["longest_queue"], waiting(server))
+        if rules[0]["clients"] > 0 and server[0]["finished"] > ended:  # whoever is refused sends the next one at once
+            send(server[0]["finished"] - ended, requests, rules, server, pool, physics)
+            ended = server[0]["finished"]
+        note_queue(server)
         if tokens > 0:
             run_prompts(tokens, attention, requests, rules, server, lists, physics)
         elif server[0]["running"] > 0:
             make_room(requests, rules, server, lists)
+            note_queue(server)
             decode(requests, rules, server, lists, physics)
         elif server[0]["finished"] == ended and server[0]["arrived"] < server[0]["released"]:
             pass_time(requests[server[0]["arrived"]]["ready"] - server[0]["now"], False, requests, rules, server)
@@ -76,6 +82,7 @@ def send(
             request["first"] = max(pool[place], request["arrival"]) + prompt_time(tokens, 0.0, attention, physics)
             pool[place] = request["first"]
             request["made"] = 1
+            request["cached"] = 0  # if it is preempted, it must compute all of it again
             request["ready"] = request["first"] + transfer_time(tokens, physics)
         if i > 0:
             request["ready"] = max(request["ready"], requests[i - 1]["ready"])
@@ -114,7 +121,7 @@ def admit(
         if todo > 0 and tokens + least > budget and not together:
             break
         held = request["prompt"] + request["made"] - (1 if ready else 0)
-        if not reserve(request, held, rules, server, lists):
+        if not reserve(request, held, ready, rules, server, lists):
             break
         if returning:
             server[0]["stacked"] -= 1
@@ -176,8 +183,6 @@ def run_prompts(
     physics: np.ndarray,
 ) -> None:
     """A pass with prompts: those that end give a first token, and decode from now on."""
-    if rules[0]["mixed"]:
-        make_room(requests, rules, server, lists)  # whoever came back from the host may need a page at once
     fellows = server[0]["running"] if rules[0]["mixed"] else 0
     seconds = prompt_time(float(tokens), float(fellows) / rules[0]["stages"], attention, physics)
     if server[0]["running"] > 0:
@@ -247,9 +252,7 @@ def decode(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: L
     alert = requests[server[0]["arrived"]]["ready"] if server[0]["arrived"] < server[0]["released"] else np.inf
     running, end, pages, page = server[0]["running"], server[0]["next_end"], rules[0]["pages"], rules[0]["page"]
     step, context, used, started = server[0]["steps"], server[0]["context"], server[0]["used"], server[0]["now"]
-    now = started + server[0]["swap_debt"]
-    token_time, used_time = context * server[0]["swap_debt"], used * server[0]["swap_debt"]
-    server[0]["swap_debt"] = 0.0
+    now, debt, token_time, used_time = started, server[0]["swap_debt"], 0.0, 0.0
     phase = step % page
     while step < end and now < alert:
         if paged:
@@ -259,7 +262,8 @@ def decode(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: L
             used += need
             phase = phase + 1 if phase + 1 < page else 0
         context += running
-        seconds = decode_time(float(running), float(context) / running, physics)
+        seconds = decode_time(float(running), float(context) / running, physics) + debt
+        debt = 0.0
         now += seconds
         step += 1
         token_time += context * seconds
@@ -268,13 +272,13 @@ def decode(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists: L
         spent = now - started
         server[0]["counted"] += spent
         server[0]["busy"] += spent
-        server[0]["running_time"] += spent * running
+        server[0]["running_time"] += spent * in_hand(server)
         server[0]["waiting_time"] += spent * waiting(server)
         server[0]["token_time"] += token_time
         server[0]["final_time"] += spent * server[0]["final"]
         server[0]["used_time"] += used_time
         server[0]["reserved_time"] += used_time if paged else spent * server[0]["reserved"]
-    server[0]["now"] = now
+    server[0]["now"], server[0]["swap_debt"] = now, debt
     server[0]["passes"] += step - server[0]["steps"]
     server[0]["steps"], server[0]["context"] = step, context
     grow(used - server[0]["used"], server)
@@ -321,7 +325,8 @@ def make_room(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists
                     last = place
             i = lists.order[RUN, last]
             request = requests[i]
-            request["made"] = request["output"] - (request["ends"] - server[0]["steps"])
+            made = request["made"] + server[0]["steps"] - request["joined"]
+            request["made"] = min(made, request["output"])  # a batch that was formed as a whole runs on
             held = leave(last, requests, rules, server, lists)
             if rules[0]["swapping"]:
                 request["swapped"] = 1

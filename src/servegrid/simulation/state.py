@@ -133,13 +133,17 @@ def fits_alone(request: np.void, rules: np.ndarray) -> bool:
     return bool(power_of_two(asked) <= rules[0]["pages"] and whole <= asked)
 
 
-def reserve(request: np.void, tokens: int, rules: np.ndarray, server: np.ndarray, lists: Lists) -> bool:
-    """Take memory for a request that has so many tokens now; return whether there was enough."""
+def reserve(request: np.void, tokens: int, decodes: bool, rules: np.ndarray, server: np.ndarray, lists: Lists) -> bool:
+    """Take memory for a request that has so many tokens now; return whether there was enough.
+
+    Who `decodes` in the next pass must find room for one token more: it would be preempted at once otherwise.
+    """
     if rules[0]["reservation"] == PAGES:
         asked = taken = pages_of(tokens, rules)
+        soon = pages_of(tokens + 1, rules) if decodes else taken
         spare = rules[0]["spare"] if server[0]["used"] > 0 else 0
-        growing = lists.due[server[0]["steps"] % rules[0]["page"]] if rules[0]["mixed"] else 0
-        if server[0]["used"] + taken + spare + growing > rules[0]["pages"]:
+        growing = lists.due[server[0]["steps"] % rules[0]["page"]] if rules[0]["mixed"] or decodes else 0
+        if server[0]["used"] + soon + spare + growing > rules[0]["pages"]:
             return False
     else:
         asked = reserved_pages(request, rules)
@@ -209,9 +213,19 @@ def arrive(requests: np.ndarray, rules: np.ndarray, server: np.ndarray) -> None:
         server[0]["arrived"] += 1
 
 
+def in_hand(server: np.ndarray) -> int:
+    """Return how many requests are served: they decode, or their prompts are processed."""
+    return int(server[0]["running"] + server[0]["entering"] + (server[0]["partial"] >= 0))
+
+
 def waiting(server: np.ndarray) -> int:
     """Return how many requests wait."""
     return int(server[0]["arrived"] - server[0]["admitted"] + server[0]["stacked"])
+
+
+def note_queue(server: np.ndarray) -> None:
+    """Note how many requests wait for the coming pass to end."""
+    server[0]["longest_queue"] = max(server[0]["longest_queue"], waiting(server))
 
 
 def pass_time(seconds: float, busy: bool, requests: np.ndarray, rules: np.ndarray, server: np.ndarray) -> None:
@@ -219,7 +233,7 @@ def pass_time(seconds: float, busy: bool, requests: np.ndarray, rules: np.ndarra
     if is_counted(requests, rules, server):
         server[0]["counted"] += seconds
         server[0]["busy"] += seconds if busy else 0.0
-        server[0]["running_time"] += seconds * (server[0]["running"] + server[0]["entering"])
+        server[0]["running_time"] += seconds * in_hand(server)
         server[0]["waiting_time"] += seconds * waiting(server)
         server[0]["token_time"] += seconds * (server[0]["context"] + server[0]["prompts"])
         server[0]["reserved_time"] += seconds * server[0]["reserved"]
