@@ -34,6 +34,7 @@ SCHEDULER = Scheduler(
     swap_page_time=0,
     disaggregated=0,
     prefill_servers=1,
+    pipeline_parallel=1,
 )
 LIMITS = Limits(feasible=1, warmup=0, frontend_time=0, ttft_limit=1e9, tpot_limit=1e9, percentile=99)
 WORKLOAD = Workload(

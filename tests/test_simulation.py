@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from contents import files, timeless
 from killing import Machine, Moment, Story, results
 from plain_simulation import LIMITS, SCHEDULER, WORKLOAD, Linear, asking, played, results_of, traced
 from uncompiled import nothing_compiled
 
 import servegrid as sg
-from contents import files, timeless
 from servegrid.simulation.capacity import meets, search_capacity
 from servegrid.simulation.procedures import SIMULATE
 from servegrid.simulation.simulate import EACH, RESULTS

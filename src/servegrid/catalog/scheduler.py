@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from servegrid.catalog.entry import Entry
 from servegrid.simulation.state import RESERVATIONS
@@ -26,6 +26,19 @@ class Scheduler(Entry):
     """What becomes of the cache of a request that must make room."""
     watermark: Annotated[float, Field(ge=0, lt=1)] = 0
     """Share of the pages that admission leaves free."""
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Scheduler:
+        if self.mixed_passes and not self.iteration_level:
+            raise ValueError(
+                "got mixed_passes without iteration_level: a batch that is formed as a whole has one start"
+            )
+        if self.reservation != "pages" and (self.preemption == "swap" or self.watermark > 0):
+            raise ValueError(
+                f"got the reservation {self.reservation!r} with a swap or a watermark, expected pages: "
+                "a contiguous block is never taken back"
+            )
+        return self
 
     @property
     def reservation_code(self) -> int:
