@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +26,8 @@ LAYERS = 32  # Llama 3 8B, whose layers Vidur multiplies the times by
 CONTEXT = 256  # tokens: the grid of contexts in Vidur's tables
 CHUNK = 32  # tokens: the grid of prompts' parts
 TOKENS = 8  # the grid of the tokens of a pass
-MOST_BATCH = 256  # requests that decode in one pass; the trace never has as many
+MOST_BATCH = 64  # requests that decode in one pass; the trace never has as many
+FELLOWS = 11  # requests that decode beside a prompt, on average
 DATE = "2023-11-16"
 # Operations that have no time of their own here: all that depends on a pass's tokens alone is in `mlp_up_proj`.
 SILENT = (
@@ -50,10 +52,10 @@ class Asked:
         program = evaluator.program
         _ = evaluator.kernel  # which loads the library
         library = sys.modules[fingerprint(program.library)]
-        noted: list[Any] = []
+        noted: list[Asked] = []
 
-        def note(*arguments: Any) -> np.ndarray:
-            noted.extend(arguments)
+        def note(workload: Any, scheduler: Any, limits: Any, physics: np.ndarray) -> np.ndarray:
+            noted.append(cls(workload, scheduler, limits, physics, library))
             return np.full(1000, np.nan)
 
         source = program.source.replace("@njit(", "@_njit(")
@@ -68,7 +70,7 @@ class Asked:
                 *(evaluator.inputs[name] for name in program.input_arrays),
                 *(arrays[name] for name in program.stored),
             )
-        return cls(*noted, library)
+        return noted[0]
 
 
 def requests_of(asked: Asked) -> list[tuple[float, int, int]]:
@@ -80,31 +82,38 @@ def requests_of(asked: Asked) -> list[tuple[float, int, int]]:
 def times_of(asked: Asked) -> dict[str, Any]:
     """Vidur's tables, in milliseconds of one layer, which add up to our step times.
 
-    A pass takes T(tokens) + D(requests, context) + the sum of P(context, part): T that of prompts without attention,
-    P the attention of a part of a prompt, D what is left of our time of requests that decode.
+    A pass takes T(tokens) + D(requests, context) + the sum of P(context, part). T: requests that decode, without
+    context; D: what their context adds; P: a part of a prompt, beside as many requests as there are on average. So
+    two prompts in one pass take a little longer than with us.
     """
     library, physics, scheduler = asked.library, asked.physics, asked.scheduler
     longest = int(asked.workload.max_len)
     most = int(scheduler.chunk_size) + MOST_BATCH + TOKENS
+    fellows = FELLOWS if scheduler.mixed_passes else 0
     contexts = range(0, longest + CONTEXT + 1, CONTEXT)
     parts = range(CHUNK, int(min(scheduler.chunk_size, longest)) + CHUNK + 1, CHUNK)
 
-    def passes(tokens: int) -> float:
-        return float(library.prompt_time(float(-(-tokens // TOKENS) * TOKENS), 0.0, 0.0, physics))
-
     def decoding(requests: int, context: int) -> float:
-        return float(library.decode_time(float(requests), float(context), physics)) - passes(requests)
+        return float(library.decode_time(float(requests), float(context), physics)) if requests > 0 else 0.0
 
-    tokens = {(count,): passes(count) for count in range(TOKENS, most + 1, TOKENS)}
-    every = dict.fromkeys(((count,) for count in range(1, most + 1)), 0.0)
-    decode = {(count, context): decoding(count, context) for count in range(1, MOST_BATCH + 1) for context in contexts}
-    prefill = {
-        (context, part): float(library.attention_time(float(part), float(max(context, part)), physics))
-        for context in contexts
-        for part in parts
+    def prompt(part: int, context: int) -> float:
+        attention = library.attention_time(float(part), float(max(context, part)), physics)
+        return float(library.prompt_time(float(part), float(fellows), attention, physics))
+
+    tables: dict[str, dict[tuple[int, ...], float]] = {
+        "mlp_up_proj": {
+            (count,): decoding(count if count <= MOST_BATCH else fellows, 0)
+            for count in range(TOKENS, most + 1, TOKENS)
+        },
+        "attn_decode": {
+            (count, context): decoding(count, context) - decoding(ceil(count / TOKENS) * TOKENS, 0)
+            for count in range(1, MOST_BATCH + 1)
+            for context in contexts
+        },
+        "attn_prefill": {(context, part): prompt(part, context) for context in contexts for part in parts},
+        "attn_kv_cache_save": {(count,): 0.0 for count in range(1, most + 1)},
     }
-    tables = {"mlp_up_proj": tokens, "attn_kv_cache_save": every, "attn_decode": decode, "attn_prefill": prefill}
-    tables |= {name: dict.fromkeys(tokens, 0.0) for name in SILENT}
+    tables |= {name: dict.fromkeys(tables["mlp_up_proj"], 0.0) for name in SILENT}
     return {
         name: {"keys": list(table), "milliseconds": [1000 * seconds / LAYERS for seconds in table.values()]}
         for name, table in tables.items()

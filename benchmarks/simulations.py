@@ -25,10 +25,10 @@ SERVER: dict[str, Any] = {
     "max_len": 16384,
 }
 TRACE = {"trace": "azure-conv", "requests": 19366}
-# 600 clients whose requests take 1.7 times as many pages as there are.
-LOADED = {"concurrency": 600, "input_len": 1000, "output_len": 1000, "requests": 4000}
+# 600 clients whose requests, all together, would take twice the pages that there are.
+LOADED = {"concurrency": 600, "input_len": 1000, "output_len": 1000, "requests": 20000}
 LONE = {"concurrency": 1, "input_len": 1000, "output_len": 200, "requests": 4000}
-SHORT = {"concurrency": 64, "input_len": 1000, "output_len": 1, "requests": 40000}
+PROMPTS = {"concurrency": 1, "input_len": 1000, "output_len": 1, "requests": 100_000}
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,9 @@ class Case:
 
 CASES = (
     *(Case("trace", scheduler) for scheduler in SCHEDULERS),
-    Case("600 clients, memory short", "paged", LOADED),
-    Case("600 clients, memory short", "paged-swap", LOADED),
-    Case("600 clients, memory short", "chunked", LOADED),
+    *(Case("600 clients, memory short", scheduler, LOADED) for scheduler in ("paged", "paged-swap", "chunked")),
     Case("one client", "chunked", LONE),
-    Case("prompts alone", "chunked", SHORT),
+    Case("one client, prompts alone", "chunked", PROMPTS),
 )
 
 

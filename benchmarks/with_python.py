@@ -83,8 +83,9 @@ class _Record(dict[str, Any]):
     """One record as a dictionary."""
 
     def __init__(self, dtype: np.dtype[np.void]) -> None:
-        super().__init__({name: 0 if kind == "<i8" else 0.0 for name, kind in dtype.descr})
-        self.whole = {name for name, kind in dtype.descr if kind == "<i8"}
+        kinds = {name: dtype[name].kind for name in dtype.names or ()}
+        super().__init__({name: 0 if kind == "i" else 0.0 for name, kind in kinds.items()})
+        self.whole = {name for name, kind in kinds.items() if kind == "i"}
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, int(value) if name in self.whole else float(value))
