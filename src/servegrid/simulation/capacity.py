@@ -6,7 +6,6 @@ import numpy as np
 
 from servegrid.simulation.simulate import Limits, Scheduler, measures, play
 from servegrid.simulation.state import RULES, SERVER
-from servegrid.simulation.statistics import mean, percentile
 from servegrid.simulation.workload import Workload, at_rate
 
 HALVINGS = 10  # of the bracket: the rate is found to a thousandth of the largest one
@@ -38,6 +37,6 @@ def meets(workload: Workload, scheduler: Scheduler, limits: Limits, physics: np.
     rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
     requests = play(workload, scheduler, limits.warmup, physics, rules, server)
     ttft, tpot, _, _ = measures(requests, rules, limits)
-    if server[0]["refused"] > 0 or percentile(ttft, limits.percentile) > limits.ttft_limit:
+    if server[0]["refused"] > 0 or np.percentile(ttft, limits.percentile) > limits.ttft_limit:
         return False
-    return len(tpot) == 0 or mean(tpot) <= limits.tpot_limit
+    return len(tpot) == 0 or bool(np.mean(tpot) <= limits.tpot_limit)
