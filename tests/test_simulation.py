@@ -536,7 +536,7 @@ def test_requests_must_come_from_somewhere() -> None:
 
 
 def test_a_run_that_is_killed_goes_on_with_the_same_bits(kernel_cache: Path, tmp_path: Path) -> None:
-    outputs = ["ttft", "ttft_p99_ci", "passes"]
+    outputs = ["ttft", "ttft_p99_ci", "feasible"]
     content = {
         "name": "killed",
         "solver": "simulation",

@@ -1,4 +1,4 @@
-"""Hand-written functions as source: with whatever of this package, or of their own, they use, as a module of their own."""
+"""Hand-written functions as source: with whatever of their own package, or of this one, they use, as one module."""
 
 from __future__ import annotations
 
