@@ -31,9 +31,9 @@ def test_blocks_are_those_of_a_list_of_addresses(pages: int, moves: list[tuple[b
                 assert (address(node, size, pages), size) == block
                 held.append((node, *block))
         elif held:
-            node, *block = held.pop(number % len(held))
-            give(tree, node, block[1])
-            listed.give((block[0], block[1]))
+            node, start, size = held.pop(number % len(held))
+            give(tree, node, size)
+            listed.give((start, size))
         assert tree[1] == np.bitwise_or.reduce([0, *(size for _, size in listed.free)])
     taken = sorted((start, start + size) for _, start, size in held)
     assert all(end <= start for (_, end), (start, _) in pairwise(taken)), "blocks overlap"

@@ -79,12 +79,12 @@ START, STEEPNESS = np.meshgrid(*AXES.values(), indexing="ij")
 
 def swept(**changed: Any) -> dict[str, np.ndarray]:
     found = sg.sweep(**{"solver": SOLVER, "axes": AXES, "values": {"stride": 2.0}, **changed})
-    return {name: found[name].values for name in found.data_vars}
+    return {str(name): found[name].values for name in found.data_vars}
 
 
 def by_hand(slopes: np.ndarray) -> dict[str, np.ndarray]:
     heights = [slopes * (START + 2 * step) + 0.5 for step in range(3)]
-    return {"climb": sum(heights), "summit": heights[-1], "double_climb": 2 * sum(heights)}  # type: ignore[dict-item]
+    return {"climb": sum(heights), "summit": heights[-1], "double_climb": 2 * sum(heights)}
 
 
 def check(found: dict[str, np.ndarray], slopes: np.ndarray) -> None:

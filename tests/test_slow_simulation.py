@@ -47,7 +47,7 @@ class Case:
 
 
 @st.composite
-def cases(draw: st.DrawFn, **fixed: Any) -> Case:
+def cases(draw: st.DrawFn, /, **fixed: Any) -> Case:
     """Few requests and little memory: some are preempted, now and then one is refused."""
     count = draw(st.integers(1, 14))
     few = st.integers(1, 20)
