@@ -72,8 +72,8 @@ def queue(shape: int, cv: float, loads: list[float], arrival_cv: float = 1, seed
 def check_time(found: xr.Dataset, name: str, expected: Any) -> None:
     """The mean over the seeds, whose intervals say how sure it is; twice as wide, as there are many of them."""
     mean = found[name].mean("seed") / SERVICE
-    half = ((found[f"{name}_ci"] ** 2).sum("seed") ** 0.5) / found.sizes["seed"] / SERVICE
-    assert (abs(mean - expected) <= 1.5 * half + 2e-3).all(), (mean.values, half.values, expected)
+    half = np.sqrt((found[f"{name}_ci"] ** 2).sum("seed")) / found.sizes["seed"] / SERVICE
+    assert (abs(mean - expected) <= 1.5 * half + 2e-3).all(), (mean, half, expected)
     assert (half <= 0.15 * mean).all(), "no test: too wide"
 
 
@@ -86,10 +86,10 @@ def test_the_service_is_proportional_to_the_tokens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "cv", "variance"), [(FIXED, 0.0, 0.0), (EXPONENTIAL, 0.0, 1.0), (UNIFORM, 0.5, 0.25), (LOGNORMAL, 2, 4.0)]
+    ("shape", "cv", "variance"), [(FIXED, 0.0, 0.0), (EXPONENTIAL, 0.0, 1.0), (UNIFORM, 0.5, 0.25), (LOGNORMAL, 1, 1.0)]
 )
 def test_times_and_queues_are_those_of_pollaczek_and_khinchine(shape: int, cv: float, variance: float) -> None:
-    loads = [0.3, 0.6, 0.8] if variance < 2 else [0.2, 0.4]
+    loads = [0.3, 0.6] if shape == LOGNORMAL else [0.3, 0.6, 0.8]
     found = queue(shape, cv, loads)
     load = found["load"]
     waits = load * (1 + variance) / 2 / (1 - load)
@@ -408,7 +408,8 @@ def test_twice_the_speed_and_the_rate_halve_all_times_to_the_bit() -> None:
 def busy(seed: int) -> Any:
     return WORKLOAD._replace(
         length_shape=LOGNORMAL, requests=150, input_len=12, input_cv=0.5, output_len=10, output_cv=0.5,
-        request_rate=0.3, seed=seed,
+        request_rate=0.3,
+        seed=seed,
     )  # fmt: skip
 
 
@@ -514,8 +515,10 @@ def test_the_highest_rate_is_near_the_closed_form_s() -> None:
         ({"requests": 0}, "values.requests: got 0, expected a whole number in request, at least 1"),
         ({"arrival_cv": -1}, "values.arrival_cv: got -1, expected a number, at least 0"),
         ({"seed": -1}, "values.seed: got -1, expected a whole number, at least 0 and below 4.29497e+09"),
-        ({"trace_times": 5}, "values.trace_times: trace_times is a number for each request: give a trace, which has "
-         "them"),
+        (
+            {"trace_times": 5},
+            "values.trace_times: trace_times is a number for each request: give a trace, which has them",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
@@ -537,7 +540,7 @@ def test_requests_must_come_from_somewhere() -> None:
 
 
 def test_a_run_that_is_killed_goes_on_with_the_same_bits(kernel_cache: Path, tmp_path: Path) -> None:
-    outputs = ["ttft", "ttft_p99_ci", "passes"]
+    outputs = ["ttft", "ttft_p99_ci", "feasible"]
     content = {
         "name": "killed",
         "solver": "simulation",

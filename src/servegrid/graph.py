@@ -168,7 +168,8 @@ class _Builder:
             bodies.append(Body(response, nodes))
         call = Call(procedure, tuple(bodies), tuple(free))
         for result in procedure.results:
-            if result.name not in self.given and result.name not in self.expressions:
+            mine = self.solver.procedures.get(result.name) is procedure  # or an equation gives it
+            if mine and result.name not in self.given and result.name not in self.expressions:
                 self.nodes[result.name] = Node(result, call.needs, (), call=call)
 
     def dependent(self, name: str, changed: Collection[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Hand-written functions as source: with whatever of this package they use, as a module of their own."""
+"""Hand-written functions as source: with whatever of their own package, or of this one, they use, as one module."""
 
 from __future__ import annotations
 
@@ -42,13 +42,18 @@ def responses_of(*functions: Callable[..., Any]) -> tuple[Response, ...]:
 def _used(functions: tuple[Callable[..., Any], ...]) -> Iterable[str | Response]:
     """The functions and all that they use, each after what it uses itself."""
     found: dict[str, str | Response] = {}
+    own = {__package__, *(_package(function) for function in functions)}
     for function in functions:
-        _add(function.__name__, function, found)
+        _add(function.__name__, function, found, own)
     return found.values()
 
 
-def _add(name: str, value: Any, found: dict[str, str | Response]) -> None:
-    """Put what is called `name` into `found`, after all that it uses."""
+def _package(value: Any) -> str:
+    return getattr(value, "__module__", "").partition(".")[0]
+
+
+def _add(name: str, value: Any, found: dict[str, str | Response], own: set[str]) -> None:
+    """Put what is called `name` into `found`, after all that it uses; what is not of our `own` is imported."""
     if name in found:
         return
     if isinstance(value, ModuleType):
@@ -56,16 +61,16 @@ def _add(name: str, value: Any, found: dict[str, str | Response]) -> None:
     elif isinstance(value, int | float):
         found[name] = f"{name} = {value!r}"
     elif isinstance(value, np.dtype):
-        _add("np", np, found)
+        _add("np", np, found, own)
         found[name] = f"{name} = np.dtype({value.descr!r})"
     elif isinstance(value, Response):
         found[name] = value  # of which a graph makes a function
-    elif getattr(value, "__module__", "").startswith(__package__):
+    elif _package(value) in own:
         source = textwrap.dedent(inspect.getsource(value))
         for used in _names(source):
             known = inspect.getmodule(value).__dict__
             if used in known and used != name:
-                _add(used, known[used], found)
+                _add(used, known[used], found, own)
         found[name] = f"{_DECORATOR}\n{source}" if isinstance(value, FunctionType) else source
     else:
         found[name] = f"from {value.__module__} import {name}"

@@ -270,7 +270,8 @@ def _call(program: Program, call: Call) -> str:
         f"{group.__name__}({', '.join(program.spelling[name] for name in group._fields)})"
         for group in call.procedure.groups
     ]
-    physics = ", ".join(program.spelling[name] for name in program.graph.free)
+    # An array of nothing has no type.
+    physics = ", ".join(program.spelling[name] for name in program.graph.free) or "nan"
     return f"{_results(call)} = {call.procedure.name}({', '.join((*groups, f'array(({physics},))'))})"
 
 
