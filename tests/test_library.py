@@ -422,3 +422,32 @@ def test_the_formats_of_a_checkpoint_are_read_from_the_file_beside_it(tmp_path: 
 )
 def test_the_precision_that_a_checkpoint_has(parts: dict[Part, str], name: str | None) -> None:
     assert CATALOG.precision_of(parts) == name
+
+
+SWITCHES = "iteration_level: {}, reservation: {}, mixed_passes: {}, chunked_prompts: no"
+
+
+@pytest.mark.parametrize(
+    ("switches", "message"),
+    [
+        (
+            SWITCHES.format("no", "longest", "yes"),
+            "got mixed_passes without iteration_level: a batch formed as a whole",
+        ),
+        (SWITCHES.format("yes", "exact", "yes") + ", watermark: 0.01", "got the reservation 'exact' with a swap or a"),
+        (SWITCHES.format("yes", "exact", "yes") + ", preemption: swap", "got the reservation 'exact' with a swap or a"),
+        (SWITCHES.format("yes", "pages", "no") + ", watermark: 1", "got 1, expected a value less than 1"),
+        (
+            SWITCHES.format("yes", "buddies", "no"),
+            "got 'buddies', expected 'pages', 'exact', 'power_of_two' or 'longest'",
+        ),
+    ],
+)
+def test_a_scheduler_whose_switches_contradict_each_other_is_refused(
+    switches: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.yaml").write_text(f"schedulers: {{mine: {{title: Mine, {switches}}}}}")
+    with pytest.raises(CatalogError) as refusal:
+        CATALOG.extended(tmp_path / "own.yaml")
+    assert message in str(refusal.value)
+    assert str(refusal.value).startswith("own.yaml: schedulers.mine")

@@ -38,6 +38,7 @@ ONE_BY_ONE: dict[str, Any] = {
     "input_len": 100,
     "output_len": 1,
     "longest_output": 1,
+    "max_len": 1e5,
 }
 SERVICE = 100 * 1.4135e-5  # [s]; checked below
 CHAT: dict[str, Any] = {
@@ -48,6 +49,7 @@ CHAT: dict[str, Any] = {
     "output_len": 100,
     "output_cv": 1,
     "longest_output": 2000,
+    "max_len": 8000,
     "requests": 400,
 }
 FIXED, UNIFORM, LOGNORMAL, EXPONENTIAL = range(4)
@@ -127,7 +129,7 @@ def test_nobody_waits_where_everything_is_even() -> None:
     np.testing.assert_allclose(found.ttft_ci, 0, atol=1e-12)
     assert (found.longest_queue == 0).all()
     assert (found.rank_waiting == 0).all()
-    np.testing.assert_allclose(found.busy_share, found["load"] * xr.ones_like(found.busy_share), rtol=5e-3)
+    np.testing.assert_allclose(found.busy_share / found["load"], 1, rtol=5e-3)
     over = queue(FIXED, 0, [2.0], arrival_cv=0, seeds=1, requests=500, warmup=0)
     # Each waits for half of a service longer than the one before.
     assert over.ttft.item() / SERVICE == pytest.approx(1 + 0.5 * 499 / 2, rel=1e-2)
@@ -353,6 +355,16 @@ def test_who_can_never_be_served_is_refused_and_holds_nobody_up() -> None:
     assert found["ttft"] == alone["ttft"]
 
 
+@pytest.mark.parametrize("times", [Linear(step=math.nan), Linear(step=math.inf), Linear(token=math.nan)])
+def test_times_that_are_no_numbers_end_a_simulation(times: Linear) -> None:
+    requests = played(traced([0, 1, 2], [8, 8, 8], [4, 4, 4]), SCHEDULER, times).requests
+    assert not np.isfinite(requests["finish"]).any()
+
+
+def test_a_rate_that_is_no_number_ends_a_simulation() -> None:
+    assert np.isnan(played(WORKLOAD._replace(request_rate=math.nan), SCHEDULER).requests["first"]).all()
+
+
 def test_a_padded_batch_of_pages_ends_although_memory_is_short() -> None:
     workload = traced([0.0] * 6, [9, 5, 7, 3, 2, 8], [2, 30, 1, 9, 20, 4], max_len=64)
     for swapping in (0, 1):
@@ -395,7 +407,7 @@ def test_twice_the_speed_and_the_rate_halve_all_times_to_the_bit() -> None:
 
 def busy(seed: int) -> Any:
     return WORKLOAD._replace(
-        length_shape=LOGNORMAL, requests=150, input_len=12, input_cv=0.5, output_len=10, output_cv=0.5, request_rate=1.2,
+        length_shape=LOGNORMAL, requests=150, input_len=12, input_cv=0.5, output_len=10, output_cv=0.5, request_rate=0.3,
         seed=seed,
     )  # fmt: skip
 
@@ -404,12 +416,14 @@ def busy(seed: int) -> Any:
 def test_more_memory_preempts_less_and_lets_nobody_wait_longer(seed: int) -> None:
     for swapping in (0, 1):
         paged = SCHEDULER._replace(mixed_passes=0, chunked_prompts=0, swapping=swapping, swap_page_time=0.01)
-        found = [results_of(busy(seed), paged._replace(pool_pages=pages)) for pages in (20, 30, 45, 80, 1000)]
+        found = [results_of(busy(seed), paged._replace(pool_pages=pages)) for pages in (30, 45, 80, 1000)]
         for name in ("ttft", "rank_waiting"):
             values = [one[name] for one in found]
             assert values == sorted(values, reverse=True), name
             assert values[0] > values[-1]
-        assert found[0]["preemptions"] > found[1]["preemptions"] > found[-1]["preemptions"] == 0
+        assert (
+            found[0]["preemptions"] > found[1]["preemptions"] > found[2]["preemptions"] == found[3]["preemptions"] == 0
+        )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -428,7 +442,7 @@ def test_memory_by_pages_holds_more_than_blocks(seed: int) -> None:
     workload = busy(seed)
     waits = [results_of(workload, orca._replace(reservation=code))["ttft"] for code in (0, 1, 2, 3)]
     assert waits == sorted(waits)
-    assert waits[0] < waits[-1] / 2
+    assert waits[0] < waits[-1] / 1.5
 
 
 def test_a_swap_costs_its_pages_both_ways() -> None:
@@ -501,12 +515,9 @@ def test_the_highest_rate_is_near_the_closed_form_s() -> None:
         ({"arrival_cv": -1}, "values.arrival_cv: got -1, expected a number, at least 0"),
         ({"seed": -1}, "values.seed: got -1, expected a whole number, at least 0 and below 4.29497e+09"),
         ({"trace_times": 5}, "values.trace_times: trace_times is a number for each request: give a trace, which has them"),
-        ({"ttft": 1}, None),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused(values: dict[str, Any], message: str | None) -> None:
-    if message is None:
-        pytest.skip("a result that is given is no error")
+def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(sg.InputError) as refusal:
         sg.sweep(solver="simulation", values={**SERVER, "input_len": 9, "output_len": 9, "request_rate": 1, **values})
     assert str(refusal.value) == message
@@ -516,7 +527,8 @@ def test_requests_must_come_from_somewhere() -> None:
     with pytest.raises(sg.InputError) as refusal:
         sg.sweep(solver="simulation", values={**SERVER, "input_len": 9, "output_len": 9})
     assert str(refusal.value) == (
-        "got none of request_rate, concurrency, trace, expected one of them, as an axis or under values"
+        "got none of request_rate, concurrency, a trace with times of arrival, expected one of them, "
+        "as an axis or under values"
     )
 
 

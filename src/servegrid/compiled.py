@@ -11,6 +11,8 @@ from typing import cast
 # workqueue layer aborts under dask's threads. No fastmath: the bits must not depend on the chunking.
 # no_cfunc_wrapper: nobody calls the kernel from C.
 OPTIONS = 'cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True'
+# Functions that only compiled code calls: no wrappers for Python, a third of the time to compile a simulation.
+INNER = 'error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True'
 
 
 def write(tree: ast.expr, spelling: Mapping[str, str]) -> str:

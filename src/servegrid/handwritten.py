@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from servegrid.compiled import INNER
 from servegrid.response import Response
 
-# error_model="numpy": as in the kernels that call them.
-_DECORATOR = '@njit(error_model="numpy")'
+_DECORATOR = f"@njit({INNER})"
 # What others call: the machine code is kept, so that they need not compile it again.
-_ENTRY = '@njit(error_model="numpy", cache=True)'
+_ENTRY = f"@njit({INNER}, cache=True)"
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from servegrid.compiled import write
+from servegrid.compiled import INNER, write
 from servegrid.graph import Graph
 from servegrid.handwritten import written_out
 from servegrid.node import Body
@@ -42,7 +42,7 @@ def _response(graph: Graph, body: Body) -> Iterator[str]:
     """A response as a function, to which what does not change comes in an array."""
     response = body.response
     used = {response.gives, *(name for node in body.nodes.values() for name in node.needs)}
-    yield '@njit(error_model="numpy")'
+    yield f"@njit({INNER})"
     yield f"def {response.name}({', '.join((*response.of, PHYSICS))}):"
     for place, name in enumerate(graph.free):
         if name in used:

@@ -30,9 +30,7 @@ class Scheduler(Entry):
     @model_validator(mode="after")
     def _check_together(self) -> Scheduler:
         if self.mixed_passes and not self.iteration_level:
-            raise ValueError(
-                "got mixed_passes without iteration_level: a batch that is formed as a whole has one start"
-            )
+            raise ValueError("got mixed_passes without iteration_level: a batch formed as a whole starts as one")
         if self.reservation != "pages" and (self.preemption == "swap" or self.watermark > 0):
             raise ValueError(
                 f"got the reservation {self.reservation!r} with a swap or a watermark, expected pages: "

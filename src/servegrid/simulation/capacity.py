@@ -21,8 +21,9 @@ def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, ph
         return np.zeros(1)
     rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
     requests = play(at_rate(workload, np.inf), scheduler, 0.0, physics, rules, server)
-    count = len(requests) - server[0]["refused"]
-    low, high = 0.0, workload.attention_data_parallel * count / server[0]["now"]
+    if server[0]["refused"] > 0:
+        return np.zeros(1)
+    low, high = 0.0, workload.attention_data_parallel * len(requests) / server[0]["now"]
     for _ in range(HALVINGS):
         rate = (low + high) / 2
         if meets(at_rate(workload, rate), scheduler, limits, physics):

@@ -40,7 +40,7 @@ def serve(
     count = len(requests)
     server[0]["partial"] = -1
     send(rules[0]["clients"] if rules[0]["clients"] > 0 else count, requests, rules, server, pool, physics)
-    while server[0]["finished"] < count:
+    while server[0]["finished"] < count and server[0]["now"] < np.inf:  # a time that is no number would never pass
         arrive(requests, rules, server)
         ended = server[0]["finished"]
         if rules[0]["mixed"]:

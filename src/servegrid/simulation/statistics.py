@@ -22,19 +22,25 @@ def estimate(values: np.ndarray, percentiles: np.ndarray, results: np.ndarray) -
     count = len(values)
     if count == 0:
         return
-    results[::2] = statistics(values, percentiles)
+    whole = statistics(values, percentiles)
+    for i in range(len(whole)):
+        results[2 * i] = whole[i]
     if count < 2 * SECTIONS:
         return
-    squares = np.zeros(len(percentiles) + 1)
+    squares = np.zeros(len(whole))
     for k in range(SECTIONS):
-        part = values[k * count // SECTIONS : (k + 1) * count // SECTIONS]
-        squares += (statistics(part, percentiles) - results[::2]) ** 2
-    results[1::2] = T_QUANTILE * np.sqrt(squares / (SECTIONS - 1) / SECTIONS)
+        part = statistics(values[k * count // SECTIONS : (k + 1) * count // SECTIONS], percentiles)
+        for i in range(len(whole)):
+            squares[i] += (part[i] - whole[i]) ** 2
+    for i in range(len(whole)):
+        results[2 * i + 1] = T_QUANTILE * np.sqrt(squares[i] / (SECTIONS - 1) / SECTIONS)
 
 
 def statistics(values: np.ndarray, percentiles: np.ndarray) -> np.ndarray:
     """Return the mean and the percentiles."""
     found = np.empty(len(percentiles) + 1)
     found[0] = np.mean(values)
-    found[1:] = np.percentile(values, percentiles)
+    ranked = np.percentile(values, percentiles)
+    for i in range(len(percentiles)):  # a slice would take numba a second more to compile
+        found[i + 1] = ranked[i]
     return found
