@@ -21,7 +21,7 @@ def test_memory_is_within_5_points_of_figure_2() -> None:
     for part, (_, row_ids) in PARTS.items():
         published = [claim(row_id) for row_id in row_ids]
         assert 100 * found[part].to_numpy()[: len(row_ids)] == pytest.approx(published, abs=5), part
-    assert (100 * found.kv_states_share).tolist() == pytest.approx([19.7, 27.5, 39.2, 96.4], abs=0.1)
+    assert (100 * found.kv_states_share).tolist() == pytest.approx([19.7, 27.5, 38.1, 96.4], abs=0.1)
     shares = list(PARTS)
     assert found[shares].sum(axis=1).to_numpy() == pytest.approx(1)
 
@@ -31,7 +31,7 @@ def test_batches_are_within_20_percent_of_figure_13() -> None:
     published = [claim(row_id) for row_id in BATCHED.values()]
     assert published == [7.00, 9.81, 13.62, 30.42]
     assert found.to_numpy() == pytest.approx(published, rel=0.2)
-    assert found.tolist() == pytest.approx([7.00, 9.90, 13.99, 30.79], abs=0.01)
+    assert found.tolist() == pytest.approx([7.00, 9.89, 14.06, 30.79], abs=0.01)
     # Over the whole range of published host times; but not with an engine of today.
     *older, newer = (float(row.ours) for row in papers.sensitivity())
     assert older == pytest.approx([30.42] * 3, rel=0.2)
