@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
@@ -43,6 +43,8 @@ class Solver:
     inputs: Mapping[str, Quantity] = field(default_factory=lambda: INPUTS)
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
     """By the quantities that they give, none of which an equation gives."""
+    where_given: Mapping[str, Mapping[str, Equation]] = field(default_factory=dict)
+    """Equations that take the place of others where an input is given."""
     one_of: tuple[str, ...] = ()
     """Inputs or labels of which a sweep must give one, although each has a value without."""
 
@@ -61,6 +63,16 @@ class Solver:
     def names(self) -> frozenset[str]:
         """All quantities of the solver."""
         return frozenset({*self.equations, *self.results, *self.inputs})
+
+    def suited(self, given: Collection[str]) -> Solver:
+        """Return this solver with the equations for what is given; InputError where that and another way are."""
+        found = self
+        for name in self.where_given.keys() & set(given):
+            instead = self.where_given[name]
+            if twice := sorted(instead.keys() & set(given)):
+                raise InputError(f"{name}: got {twice[0]} as well, expected one of the two")
+            found = replace(found, equations={**found.equations, **instead})
+        return found
 
     def extended(self, *equations: Equation, inputs: tuple[Quantity, ...] = ()) -> Solver:
         """Return this solver with more equations (or other ones, for names that it has) and inputs."""
@@ -134,15 +146,24 @@ CONTINUOUS_BATCHING = Solver(
 )
 
 _PHENOMENA = in_modules(*serving.PHENOMENA)
+_OPEN_LOOP = in_modules(serving.open_loop)
+
+
+def _batches(equations: Mapping[str, Equation]) -> dict[str, Equation]:
+    """The equations for three more batches, which a rate of requests in place of a number of them needs."""
+    return {
+        **variants(equations, "rank_requests", "alone", "of a lone request"),
+        **variants(equations, "rank_requests", "near", "of a first guess"),
+        **variants(equations, "rank_requests", "full", "of a full batch"),
+    }
+
 
 SERVING = Solver(
     name="serving",
     title="A serving engine on several accelerators, with measured constants",
-    equations={
-        **_PHENOMENA,
-        # A rate of requests in place of a number of them needs two more batches; nothing else asks for these.
-        **variants(_PHENOMENA, "rank_requests", "alone", "of a lone request"),
-        **variants(_PHENOMENA, "rank_requests", "full", "of a full batch"),
+    equations={**_PHENOMENA, **_batches(_PHENOMENA)},
+    where_given={
+        "request_rate": {**_OPEN_LOOP, **_batches({**_PHENOMENA, **_OPEN_LOOP}), **by_name(serving.arrival.concurrency)}
     },
     inputs=SERVING_INPUTS,
     outputs=(
@@ -157,6 +178,7 @@ SERVING = Solver(
     # Each optional feature is off; what an engine does of its own accord are constants of the label `engine`.
     defaults={
         **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "attention_data_parallel", "expert_parallel"), 1),
+        "arrival_cv": 1,
         **dict.fromkeys(("output_cv", "prefix_hit_rate", "draft_len", "acceptance", "disaggregated"), 0),
         "page_size": 16,
         "max_batch_size": 1024,
@@ -199,7 +221,6 @@ SIMULATION = Solver(
     defaults={
         **SERVING.defaults,
         **dict.fromkeys(("concurrency", "request_rate", "input_cv", "length_shape"), 0),
-        "arrival_cv": 1,
         "requests": 2000,
         "seed": 0,
         "warmup": 0.1,

@@ -24,6 +24,7 @@ from servegrid.equations.serving import (
     kv_cache,
     latency,
     launch,
+    open_loop,
     pipeline,
     prefill,
     speculation,
