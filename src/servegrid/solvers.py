@@ -44,7 +44,8 @@ class Solver:
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
     """By the quantities that they give, none of which an equation gives."""
     where_given: Mapping[str, Mapping[str, Equation]] = field(default_factory=dict)
-    """Equations that take the place of others where an input is given."""
+    """Equations that take the place of others where one of `at_most_one_of` is given."""
+    at_most_one_of: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
     """Inputs or labels of which a sweep must give one, although each has a value without."""
 
@@ -65,14 +66,12 @@ class Solver:
         return frozenset({*self.equations, *self.results, *self.inputs})
 
     def suited(self, given: Collection[str]) -> Solver:
-        """Return this solver with the equations for what is given; InputError where that and another way are."""
-        found = self
-        for name in self.where_given.keys() & set(given):
-            instead = self.where_given[name]
-            if twice := sorted(instead.keys() & set(given)):
-                raise InputError(f"{name}: got {twice[0]} as well, expected one of the two")
-            found = replace(found, equations={**found.equations, **instead})
-        return found
+        """Return this solver with the equations for what is given; InputError where one thing is said in two ways."""
+        ways = [name for name in self.at_most_one_of if name in given]
+        if len(ways) > 1:
+            raise InputError(f"got {' and '.join(ways)}, expected one of them")
+        instead = {name: equation for way in ways for name, equation in self.where_given.get(way, {}).items()}
+        return replace(self, equations={**self.equations, **instead}) if instead else self
 
     def extended(self, *equations: Equation, inputs: tuple[Quantity, ...] = ()) -> Solver:
         """Return this solver with more equations (or other ones, for names that it has) and inputs."""
@@ -150,10 +149,11 @@ _OPEN_LOOP = in_modules(serving.open_loop)
 
 
 def _batches(equations: Mapping[str, Equation]) -> dict[str, Equation]:
-    """The equations for three more batches, which a rate of requests in place of a number of them needs."""
+    """The equations for four more batches, which a rate of requests in place of a number of them needs."""
     return {
         **variants(equations, "rank_requests", "alone", "of a lone request"),
         **variants(equations, "rank_requests", "near", "of a first guess"),
+        **variants(equations, "rank_requests", "closer", "of a second guess"),
         **variants(equations, "rank_requests", "full", "of a full batch"),
     }
 
@@ -162,9 +162,8 @@ SERVING = Solver(
     name="serving",
     title="A serving engine on several accelerators, with measured constants",
     equations={**_PHENOMENA, **_batches(_PHENOMENA)},
-    where_given={
-        "request_rate": {**_OPEN_LOOP, **_batches({**_PHENOMENA, **_OPEN_LOOP}), **by_name(serving.arrival.concurrency)}
-    },
+    where_given={"request_rate": {**_OPEN_LOOP, **_batches({**_PHENOMENA, **_OPEN_LOOP})}},
+    at_most_one_of=("request_rate", "concurrency"),
     inputs=SERVING_INPUTS,
     outputs=(
         *("ttft", "tpot", "itl", "request_latency"),

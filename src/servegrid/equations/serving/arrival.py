@@ -4,7 +4,7 @@ Requests that run share the steps evenly, and a step takes longer the more they 
 depends on the number, in which only the mean of the lengths counts (Cohen 1979, doi:10.1007/BF00264560). With a time per
 token of a + b n for n requests, their number has a negative binomial distribution of mean N = r o (a + b (N + 1)): an
 arrival finds N others (Poisson arrivals see time averages), so it runs in a batch of n = N + 1, as one of n clients
-does. That is an equation for n, here solved by two secants; each T(n) is a variant of the equations of a batch.
+does. That is an equation for n, here solved by three secants; each T(n) is a variant of the equations of a batch.
 """
 
 from math import inf
@@ -95,8 +95,8 @@ def rank_requests_near(
     return batch_on_line(request_rate / attention_data_parallel, alone, slope, 1, rank_requests_full)
 
 
-@quantity(unit="s", long_name="what one more request costs each of those that run", source=SHARING)
-def crowding(
+@quantity(unit="request", long_name="requests that one rank decodes, second guess", bounds=POSITIVE, source=SHARING)
+def rank_requests_closer(
     request_rate: float,
     attention_data_parallel: float,
     placed_ttft_alone: float,
@@ -109,13 +109,56 @@ def crowding(
     rank_requests_near: float,
     rank_requests_full: float,
 ) -> float:
-    """Return the slope of T from the guess n' to 1, or to the most where 1 + r T(n') / dp is more than n'."""
+    """Return the n of the line through the first guess and the most, or through 1 where that line has none.
+
+    Where T bends upwards (matrices that turn from reading to computing), the first guess is too high and this one too
+    low; where it bends downwards (experts), both are too low, and this one by less.
+    """
+    rate = request_rate / attention_data_parallel
     alone = batch_latency(placed_ttft_alone, output_len, token_time_alone)
     near = batch_latency(placed_ttft_near, output_len, token_time_near)
     full = batch_latency(placed_ttft_full, output_len, token_time_full)
-    below = slope_between(near, alone, rank_requests_near, 1)
-    above = slope_between(full, near, rank_requests_full, rank_requests_near)
-    return below if 1 + request_rate / attention_data_parallel * near < rank_requests_near else above
+    rising = slope_between(full, near, rank_requests_full, rank_requests_near)
+    lower = batch_on_line(rate, near, rising, rank_requests_near, rank_requests_full)
+    flat = slope_between(near, alone, rank_requests_near, 1)
+    upper = batch_on_line(rate, near, flat, rank_requests_near, rank_requests_full)
+    return lower if 1 + rate * near >= rank_requests_near or lower > 1 + rate * alone else upper
+
+
+@quantity(unit="s", long_name="what one more request costs each of those that run", source=SHARING)
+def crowding(
+    request_rate: float,
+    attention_data_parallel: float,
+    placed_ttft_alone: float,
+    token_time_alone: float,
+    placed_ttft_near: float,
+    token_time_near: float,
+    placed_ttft_closer: float,
+    token_time_closer: float,
+    placed_ttft_full: float,
+    token_time_full: float,
+    output_len: float,
+    rank_requests_near: float,
+    rank_requests_closer: float,
+    rank_requests_full: float,
+) -> float:
+    """Return the slope of T from the second guess to the nearest batch on the other side of the solution.
+
+    A batch n is too small where n < 1 + r T(n) / dp. Of the first guess, the most and one request, one is there.
+    """
+    rate = request_rate / attention_data_parallel
+    alone = batch_latency(placed_ttft_alone, output_len, token_time_alone)
+    near = batch_latency(placed_ttft_near, output_len, token_time_near)
+    closer = batch_latency(placed_ttft_closer, output_len, token_time_closer)
+    full = batch_latency(placed_ttft_full, output_len, token_time_full)
+    near_is_small = 1 + rate * near >= rank_requests_near
+    to_full = slope_between(full, closer, rank_requests_full, rank_requests_closer)
+    to_near = slope_between(near, closer, rank_requests_near, rank_requests_closer)
+    from_near = slope_between(closer, near, rank_requests_closer, rank_requests_near)
+    from_alone = slope_between(closer, alone, rank_requests_closer, 1)
+    above = to_full if near_is_small else to_near
+    below = from_near if near_is_small else from_alone
+    return below if 1 + rate * closer < rank_requests_closer else above
 
 
 @quantity(unit="request", long_name="requests that an arrival runs among, itself included", bounds=POSITIVE)
@@ -123,17 +166,17 @@ def found_requests(
     request_rate: float,
     attention_data_parallel: float,
     load: float,
-    placed_ttft_near: float,
-    token_time_near: float,
+    placed_ttft_closer: float,
+    token_time_closer: float,
     crowding: float,
     output_len: float,
-    rank_requests_near: float,
+    rank_requests_closer: float,
     rank_requests_full: float,
 ) -> float:
-    """Return n = 1 + r T(n) / dp on the line from the guess with this slope, at most those that fit; all at saturation."""
-    near = batch_latency(placed_ttft_near, output_len, token_time_near)
+    """Return the n of the line with this slope through the second guess, at most those that fit; all at saturation."""
+    latency = batch_latency(placed_ttft_closer, output_len, token_time_closer)
     rate = request_rate / attention_data_parallel
-    found = batch_on_line(rate, near, crowding, rank_requests_near, rank_requests_full)
+    found = batch_on_line(rate, latency, crowding, rank_requests_closer, rank_requests_full)
     return found if load < 1 else rank_requests_full
 
 
