@@ -29,6 +29,7 @@ from servegrid.equations.serving import (
     prefill,
     speculation,
     static,
+    validity,
     weights,
 )
 
@@ -51,5 +52,6 @@ PHENOMENA = (
     prefill,
     speculation,
     static,
+    validity,
     weights,
 )
