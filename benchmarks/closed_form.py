@@ -40,7 +40,8 @@ STEPS = {"request_rate": 1.5, "concurrency": 1.0}  # of admission
 TIMES = ("ttft", "tpot", "request_latency")
 COMPARED = (*TIMES, "active_requests", "requests_per_second", "kv_fragmentation")
 LONGEST_ERROR = 0.1
-RULES = {"requests": 8000, "warmup": 0.25}
+# No length is cut: by itself, a simulation cuts prompts to the mean prompt and the longest output.
+RULES = {"warmup": 0.25, "max_len": 1e6}
 
 Row = dict[str, Any]
 
@@ -59,12 +60,13 @@ class Extent:
     pages: tuple[float, ...] = (1, 16, 64, 256)
     arrivals: tuple[float, ...] = (0, 0.5, 2, 3)
     clients: tuple[float, ...] = (1, 2, 4, 8, 32, 128, 256, 512)
+    clients_cv: tuple[float, ...] = (0, 0.2, 0.4, 1, 1.5)
     requests: int = 8000
 
 
 TINY = Extent(
     loads=(0.3, 0.8, 1.2), few_loads=(0.6,), lengths=((4000, 100),), variations=(0, 1), fitting=(2, 0.5), pages=(64,),
-    arrivals=(0,), clients=(8, 256), requests=1500,
+    arrivals=(0,), clients=(8, 256), clients_cv=(0, 1), requests=1500,
 )  # fmt: skip
 OTHERS = (
     {"engine": "vllm"},
@@ -97,7 +99,7 @@ def at_rates(extent: Extent) -> Iterator[Row]:
 def of_clients(extent: Extent) -> Iterator[Row]:
     """Points of a closed loop."""
     for clients in extent.clients:
-        for cv in (0.0, 1.0):
+        for cv in extent.clients_cv:
             yield {"regime": f"clients, cv {cv:g}", "concurrency": clients, "output_cv": cv}
     for fits in extent.fitting:
         yield {"regime": "clients, memory", "concurrency": 64.0, "fits": fits}
@@ -143,7 +145,7 @@ def compared(given: pd.DataFrame, way: str) -> xr.Dataset:
         "simulation",
         pd.DataFrame({"request_rate": 0.0, "concurrency": 0.0, **given}),  # one kernel for both
         [*COMPARED, *(f"{name}_ci" for name in TIMES), "preemptions", "waiting_requests"],
-        warmup=RULES["warmup"],
+        **RULES,
     )
     closed = asked("serving", given, [*COMPARED, "validity"], **SCHEDULER, admission_steps=STEPS[way])
     columns = {"load": np.nan, "request_rate": np.nan, "concurrency": np.nan, **given}
@@ -207,7 +209,7 @@ def sustainable(extent: Extent) -> list[Row]:
     told: dict[str, np.ndarray] = {"limit": 1.5 * limits}
     simulated = asked(
         "simulation", given.drop(columns="request_rate").assign(request_rate=1.0, tpot_limit=told["limit"]),
-        ["max_request_rate"], warmup=RULES["warmup"], ttft_limit=1e9,
+        ["max_request_rate"], **RULES, ttft_limit=1e9,
     )  # fmt: skip
     scale = np.linspace(0.5, 2, 151)
     many = given.loc[given.index.repeat(scale.size)].reset_index(drop=True)

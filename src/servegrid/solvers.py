@@ -172,7 +172,7 @@ SERVING = Solver(
         *("memory_per_gpu", "weight_memory", "kv_memory", "activation_memory"),
         *("time_weights", "time_kv", "time_experts", "time_collectives", "time_launch", "time_prefill_share"),
         *("bottleneck", "cost_per_million_tokens", "energy_per_token"),
-        *("feasible", "infeasible_because", "extrapolated"),
+        *("feasible", "infeasible_because", "extrapolated", "validity"),
     ),
     # Each optional feature is off; what an engine does of its own accord are constants of the label `engine`.
     defaults={

@@ -95,9 +95,7 @@ DEPLOYMENT = (
     Quantity(
         "request_rate", "request/s", "requests that arrive per second, where concurrency is not given", bounds=POSITIVE
     ),
-    Quantity(
-        "arrival_cv", "1", "variation of the gaps between arrivals (1: Poisson, 0: even)", bounds=NOT_NEGATIVE
-    ),
+    Quantity("arrival_cv", "1", "variation of the gaps between arrivals (1: Poisson, 0: even)", bounds=NOT_NEGATIVE),
     Quantity("tensor_parallel", "1", "devices that share one attention layer", "int", COUNT),
     Quantity("pipeline_parallel", "1", "pipeline stages", "int", COUNT),
     Quantity("attention_data_parallel", "1", "data-parallel ranks of a stage's attention", "int", COUNT),
