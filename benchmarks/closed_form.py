@@ -1,11 +1,11 @@
-"""Where the closed form (solver `serving`) can be trusted: its errors against the solver `simulation`, regime by regime.
+"""Where the closed form (solver `serving`) can be trusted: its errors against the solver `simulation`, by regime.
 
     python -m benchmarks.closed_form [--tiny] [--out errors.zarr | errors.nc]
 
-Both ask the same equations how long a step takes, so what differs is queueing, prompts that get in the way, lengths that
-vary, and memory. Constants of the engine that a simulation plays out are set to what its scheduler does: a request waits
-for half a pass and gets its first token with the next one (1.5 steps; 1 where clients send as soon as a pass ends), and
-has pages for half of its output on average.
+Both ask the same equations how long a step takes, so what differs is queueing, prompts that get in the way, lengths
+that vary, and memory. Constants of the engine that a simulation plays out are set to what its scheduler does: a request
+waits for half a pass and gets its first token with the next one (1.5 steps; 1 where clients send as soon as a pass
+ends), and has pages for half of its output on average.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def regime(found: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def test_each_point_has_both_answers_and_its_labels(found: xr.Dataset) -> None:
-    assert found.sizes == {"case": 23}
+    assert found.sizes == {"case": 22}
     for name in COMPARED:
         assert np.isfinite(found[f"{name}_simulated"]).all(), name
         ratio = found[f"{name}_closed"] / found[f"{name}_simulated"] - 1
@@ -73,6 +73,6 @@ def test_it_prints_the_map_and_keeps_it(tmp_path: Path) -> None:
         assert done.exit_code == 0
         titles = [line for line in done.output.splitlines() if line and not line.startswith("|")]
         assert titles == ["By regime", "By validity", "Highest rate at which the mean time per token keeps a limit"]
-        assert opened(tmp_path / name).sizes["case"] == 23
+        assert opened(tmp_path / name).sizes["case"] == 22
     rate = done.output.splitlines()[-1].split("|")
     assert abs(float(rate[-2].removesuffix(" % "))) < 20

@@ -20,6 +20,7 @@ from servegrid.equations import (
     simulated,
 )
 from servegrid.equations.inputs import INPUTS
+from servegrid.equations.serving import open_loop
 from servegrid.equations.serving.inputs import SERVING_INPUTS
 from servegrid.errors import InputError, shown
 from servegrid.procedure import Procedure
@@ -44,7 +45,7 @@ class Solver:
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
     """By the quantities that they give, none of which an equation gives."""
     where_given: Mapping[str, Mapping[str, Equation]] = field(default_factory=dict)
-    """Equations that take the place of others where one of `at_most_one_of` is given."""
+    """Equations that take the place of others, or of inputs, where one of `at_most_one_of` is given."""
     at_most_one_of: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
     """Inputs or labels of which a sweep must give one, although each has a value without."""
@@ -71,7 +72,10 @@ class Solver:
         if len(ways) > 1:
             raise InputError(f"got {' and '.join(ways)}, expected one of them")
         instead = {name: equation for way in ways for name, equation in self.where_given.get(way, {}).items()}
-        return replace(self, equations={**self.equations, **instead}) if instead else self
+        if not instead:
+            return self
+        inputs = {name: declared for name, declared in self.inputs.items() if name not in instead}
+        return replace(self, equations={**self.equations, **instead}, inputs=inputs)
 
     def extended(self, *equations: Equation, inputs: tuple[Quantity, ...] = ()) -> Solver:
         """Return this solver with more equations (or other ones, for names that it has) and inputs."""
@@ -145,7 +149,7 @@ CONTINUOUS_BATCHING = Solver(
 )
 
 _PHENOMENA = in_modules(*serving.PHENOMENA)
-_OPEN_LOOP = in_modules(serving.open_loop)
+_OPEN_LOOP = in_modules(open_loop)
 
 
 def _batches(equations: Mapping[str, Equation]) -> dict[str, Equation]:

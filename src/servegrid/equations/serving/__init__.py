@@ -24,7 +24,6 @@ from servegrid.equations.serving import (
     kv_cache,
     latency,
     launch,
-    open_loop,
     pipeline,
     prefill,
     speculation,

@@ -1,10 +1,12 @@
 """Requests that arrive at a rate, in place of clients that keep so many open: how many are then in the server.
 
-Requests that run share the steps evenly, and a step takes longer the more they are: processor sharing with a speed that
-depends on the number, in which only the mean of the lengths counts (Cohen 1979, doi:10.1007/BF00264560). With a time per
-token of a + b n for n requests, their number has a negative binomial distribution of mean N = r o (a + b (N + 1)): an
-arrival finds N others (Poisson arrivals see time averages), so it runs in a batch of n = N + 1, as one of n clients
-does. That is an equation for n, here solved by three secants; each T(n) is a variant of the equations of a batch.
+Requests that run share the steps evenly, and a step takes longer the more they are: processor sharing with a speed
+that depends on the number, in which only the mean of the lengths counts (Cohen 1979, doi:10.1007/BF00264560). With a
+time per token of a + b n for n requests, their number has a negative binomial distribution of mean N = r o (a + b (N +
+1)): an arrival finds N others (Poisson arrivals see time averages), so it runs in a batch of n = N + 1, as one of n
+clients does. That is an equation for n, here solved by three secants; each T(n) is a variant of a batch's equations.
+Simulated (benchmarks/README.md): TPOT within 10 % below 0.85 of saturation; the solution within 1 % for dense models,
+14 % for mixtures of experts with prompts of 4,000 tokens, where the time bends.
 """
 
 from math import inf
@@ -12,7 +14,6 @@ from math import inf
 from servegrid.equations.serving.experts import LARGEST_EXPONENT, decay
 from servegrid.quantity import NOT_NEGATIVE, POSITIVE, quantity
 
-LITTLE = "Little 1961, doi:10.1287/opre.9.3.383"
 SHARING = "Cohen 1979, doi:10.1007/BF00264560"
 ALLEN = "Allen 1990, Probability, Statistics, and Queueing Theory, section 5.3"
 
@@ -205,9 +206,3 @@ def rate_wait(
     waiting = density * load / (idle * idle) / (normal_share(z) + density * load / idle)
     variation = (arrival_cv * arrival_cv + output_cv * output_cv) / 2
     return waiting * variation / rate if load < 1 else inf
-
-
-@quantity(unit="request", long_name="requests in the server, those that wait included", bounds=POSITIVE, source=LITTLE)
-def concurrency(request_rate: float, request_latency: float) -> float:
-    """Return rate x time of a request; endless from saturation on."""
-    return request_rate * request_latency

@@ -93,6 +93,9 @@ DEPLOYMENT = (
     Quantity("output_len", "token", "mean length of an output", bounds=COUNT),
     Quantity("output_cv", "1", "coefficient of variation of the outputs' lengths", bounds=NOT_NEGATIVE),
     Quantity(
+        "concurrency", "request", "clients with one request each, where request_rate is not given", bounds=POSITIVE
+    ),
+    Quantity(
         "request_rate", "request/s", "requests that arrive per second, where concurrency is not given", bounds=POSITIVE
     ),
     Quantity("arrival_cv", "1", "variation of the gaps between arrivals (1: Poisson, 0: even)", bounds=NOT_NEGATIVE),

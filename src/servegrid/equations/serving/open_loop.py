@@ -32,6 +32,12 @@ def rank_requests(found_requests: float) -> float:
     return found_requests
 
 
+@quantity(unit="request", long_name="requests in the server, those that wait included", bounds=POSITIVE, source=LITTLE)
+def concurrency(request_rate: float, request_latency: float) -> float:
+    """Return rate x time of a request; endless from saturation on."""
+    return request_rate * request_latency
+
+
 @quantity(unit="s", long_name="dense matrices that a prompt adds", bounds=NOT_NEGATIVE, source=SARATHI)
 def prefill_gemm_time(
     attention_read_time: float,

@@ -1,8 +1,8 @@
 """Where the closed form can be trusted, by what the solver `simulation` says of the same step times.
 
-`extrapolated` is about the step times: whether the deployment leaves the range of the measured runs. `validity` is about
-queues: in which regime requests that arrive, vary in length, and wait for memory make a mean of this kind wrong, however
-long a step takes. Neither implies the other. Figures: `python -m benchmarks.closed_form`, benchmarks/README.md.
+`extrapolated` is about the step times: whether the deployment leaves the range of the measured runs. `validity` is
+about queues: in which regime requests that arrive, vary in length, and wait for memory make a mean of this kind wrong,
+however long a step takes. Neither implies the other. Figures: `python -m benchmarks.closed_form`, benchmarks/README.md.
 """
 
 from servegrid.quantity import quantity
@@ -37,11 +37,11 @@ def validity(
 ) -> float:
     """Return the first regime, of clients, in which the simulation differs; elsewhere TPOT and latency are within 6 %.
 
-    TTFT within 16 % there. few_requests: one client of a rank waits for no pass, TTFT is 31 % too long. memory_pressure:
-    0.8 to 1.5 times as many clients as fit, TTFT is up to 73 % too short. equal_lengths: outputs of one length keep
-    clients in step, so their prompts come together, and TTFT is 49 to 71 % too short; TPOT holds within 4 %.
-    length_variance: a variation above 1.5 was not simulated in closed loops. Not in the figures: prompts that vary more
-    than by half of their mean.
+    TTFT within 16 % there. few_requests: one client of a rank waits for no pass, TTFT is 31 % too long.
+    memory_pressure: 0.8 to 1.5 times as many clients as fit, TTFT is up to 73 % too short. equal_lengths: outputs of
+    one length keep clients in step, so their prompts come together, and TTFT is 49 to 71 % too short; TPOT holds within
+    4 %. length_variance: a variation above 1.5 was not simulated in closed loops. Nor were, anywhere, prompts that vary
+    by more than half of their mean.
     """
     clients = concurrency / attention_data_parallel
     filled = clients / rank_requests_full
