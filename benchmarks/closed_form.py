@@ -148,7 +148,7 @@ def compared(given: pd.DataFrame, way: str) -> xr.Dataset:
         **RULES,
     )
     closed = asked("serving", given, [*COMPARED, "validity"], **SCHEDULER, admission_steps=STEPS[way])
-    columns = {"load": np.nan, "request_rate": np.nan, "concurrency": np.nan, **given}
+    columns: dict[str, Any] = {"load": np.nan, "request_rate": np.nan, "concurrency": np.nan, **given}
     found = xr.Dataset(coords={name: ("case", np.broadcast_to(columns[name], len(given))) for name in sorted(columns)})
     labels = closed.validity.attrs["flag_meanings"].split()
     found["validity"] = ("case", np.array(labels)[closed.validity.values.astype(int)])

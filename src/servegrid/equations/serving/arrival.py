@@ -1,7 +1,7 @@
 """Requests that arrive at a rate, in place of clients that keep so many open: how many are then in the server.
 
 Requests that run share the steps evenly, and a step takes longer the more they are: processor sharing with a speed
-that depends on the number, in which only the mean of the lengths counts (Cohen 1979, doi:10.1007/BF00264560). With a
+that depends on the number, in which only the mean of the lengths counts (Cohen 1979, Acta Informatica 12, 245). With a
 time per token of a + b n for n requests, their number has a negative binomial distribution of mean N = r o (a + b (N +
 1)): an arrival finds N others (Poisson arrivals see time averages), so it runs in a batch of n = N + 1, as one of n
 clients does. That is an equation for n, here solved by three secants; each T(n) is a variant of a batch's equations.
@@ -14,7 +14,7 @@ from math import inf
 from servegrid.equations.serving.experts import LARGEST_EXPONENT, decay
 from servegrid.quantity import NOT_NEGATIVE, POSITIVE, quantity
 
-SHARING = "Cohen 1979, doi:10.1007/BF00264560"
+SHARING = "Cohen 1979, Acta Informatica 12, 245"
 ALLEN = "Allen 1990, Probability, Statistics, and Queueing Theory, section 5.3"
 
 LEAST = 1e-9  # in place of a difference that vanishes

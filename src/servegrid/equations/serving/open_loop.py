@@ -128,7 +128,7 @@ def active_requests(
     attention_data_parallel: float,
     feasible: float,
 ) -> float:
-    """Return rate x time of a request that has a place, mean over time, at most those that fit; 0 where nothing does."""
+    """Return rate x time of a request that has a place, mean over time, at most those that fit; 0 where none does."""
     most = rank_requests_full * attention_data_parallel
     running = min(request_rate * (placed_ttft + (output_len - 1) * token_time), most) if load < 1 else most
     return running if feasible else 0.0
