@@ -20,6 +20,7 @@ from benchmarks.measure import ROOT
 from benchmarks.simulations import Ran
 from servegrid.evaluate import Evaluator
 from servegrid.fingerprint import fingerprint
+from servegrid.simulation.workload import draw_requests
 
 SCHEDULERS = {"chunked": "sarathi", "paged": "vllm"}  # ours, and Vidur's that does the same
 LAYERS = 32  # Llama 3 8B, whose layers Vidur multiplies the times by
@@ -75,7 +76,7 @@ class Asked:
 
 def requests_of(asked: Asked) -> list[tuple[float, int, int]]:
     """Arrival [s], prompt and output [token] of each request, cut as ours are."""
-    arrival, prompt, output = asked.library.draw_requests(asked.workload)
+    arrival, prompt, output = draw_requests(asked.workload)
     return list(zip(arrival.tolist(), prompt.astype(int).tolist(), output.astype(int).tolist(), strict=True))
 
 
@@ -86,7 +87,11 @@ def times_of(asked: Asked) -> dict[str, Any]:
     context; D: what their context adds; P: a part of a prompt, beside as many requests as there are on average. So
     two prompts in one pass take a little longer than with us.
     """
-    library, physics, scheduler = asked.library, asked.physics, asked.scheduler
+    physics, scheduler = asked.physics, asked.scheduler
+    # As plain Python: compiled, only compiled code can call them.
+    decode_time, prompt_time, attention_time = (
+        getattr(asked.library, name).py_func for name in ("decode_time", "prompt_time", "attention_time")
+    )
     longest = int(asked.workload.max_len)
     most = int(scheduler.chunk_size) + MOST_BATCH + TOKENS
     fellows = FELLOWS if scheduler.mixed_passes else 0
@@ -94,11 +99,11 @@ def times_of(asked: Asked) -> dict[str, Any]:
     parts = range(CHUNK, int(min(scheduler.chunk_size, longest)) + CHUNK + 1, CHUNK)
 
     def decoding(requests: int, context: int) -> float:
-        return float(library.decode_time(float(requests), float(context), physics)) if requests > 0 else 0.0
+        return float(decode_time(float(requests), float(context), physics)) if requests > 0 else 0.0
 
     def prompt(part: int, context: int) -> float:
-        attention = library.attention_time(float(part), float(max(context, part)), physics)
-        return float(library.prompt_time(float(part), float(fellows), attention, physics))
+        attention = attention_time(float(part), float(max(context, part)), physics)
+        return float(prompt_time(float(part), float(fellows), attention, physics))
 
     tables: dict[str, dict[tuple[int, ...], float]] = {
         "mlp_up_proj": {

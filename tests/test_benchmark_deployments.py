@@ -12,7 +12,7 @@ from benchmarks import deployments
 def test_numpy_and_servegrid_agree_and_are_timed() -> None:
     ran = CliRunner().invoke(deployments.main, ["--tiny", "--rounds", "1"])
     assert ran.exit_code == 0, ran.output
-    assert "256 points, 29 outputs" in ran.output
+    assert "256 points, 30 outputs" in ran.output
     assert ran.output.count("servegrid, ") == 4
 
 

@@ -61,10 +61,10 @@ def test_vidur_is_given_our_requests_memory_and_step_times() -> None:
     }
     requests_at_once, context = 8, 4 * CONTEXT
     taken = seconds["mlp_up_proj"][(8,)] + seconds["attn_decode"][(requests_at_once, context)]
-    assert taken == pytest.approx(asked.library.decode_time(8.0, float(context), asked.physics))
+    assert taken == pytest.approx(asked.library.decode_time.py_func(8.0, float(context), asked.physics))
     alone = seconds["mlp_up_proj"][(1024,)] + seconds["attn_prefill"][(1024, 1024)]
-    attention = asked.library.attention_time(1024.0, 1024.0, asked.physics)
-    assert alone == pytest.approx(asked.library.prompt_time(1024.0, 0.0, attention, asked.physics))
+    attention = asked.library.attention_time.py_func(1024.0, 1024.0, asked.physics)
+    assert alone == pytest.approx(asked.library.prompt_time.py_func(1024.0, 0.0, attention, asked.physics))
 
 
 def test_a_program_that_is_none_is_refused() -> None:

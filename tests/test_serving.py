@@ -6,7 +6,7 @@ import inspect
 import random
 from collections.abc import Mapping
 from itertools import product
-from math import ceil, exp, floor, inf, isnan
+from math import ceil, erf, exp, floor, inf, isnan, pi
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from servegrid import CONTINUOUS_BATCHING, InputError
 from servegrid.api import load
 from servegrid.equations.binding import BOTTLENECKS
 from servegrid.equations.serving import PHENOMENA
+from servegrid.equations.serving.arrival import normal_density, normal_share
 from servegrid.equations.serving.experts import decay, experts_touched
 from servegrid.equations.serving.feasibility import REASONS
+from servegrid.equations.serving.validity import VALIDITY
 from servegrid.parameters import gather
 from servegrid.point import solve_point
 from servegrid.solvers import SERVING, Solver
@@ -61,7 +63,7 @@ def solved(
     given = {**(LOAD if solver is SERVING else {}), **values, **changed}
     parameters = gather(load(solver=solver, values=given, outputs=list(outputs or solver.outputs)))
     inputs = {name: float(value) for name, value in parameters.inputs.items()}
-    return solve_point(solver, parameters.graph, inputs)
+    return solve_point(parameters.sweep.solver, parameters.graph, inputs)
 
 
 def same(one: Mapping[str, float], other: Mapping[str, float], names: tuple[str, ...] = SERVING.outputs) -> None:
@@ -281,11 +283,12 @@ def test_few_requests_end_as_they_arrive() -> None:
 def test_more_requests_wait_longer_until_the_server_is_full() -> None:
     points = [open_loop(request_rate=rate) for rate in (0.1, 1, 2, 4, 6, 8)]
     for name in ("concurrency", "tpot", "ttft"):
-        assert all(np.diff([point[name] for point in points]) >= 0), name
+        assert all(np.diff([min(point[name], 1e9) for point in points]) >= 0), name  # endless once it is full
+    assert points[-1]["ttft"] == inf
     assert points[-1]["active_requests"] == points[-1]["max_active_requests"]
     assert points[-1]["requests_per_second"] < 8
     for rate, point in zip((0.1, 1, 2, 4), points, strict=False):
-        assert point["requests_per_second"] == pytest.approx(rate, rel=0.12)
+        assert point["requests_per_second"] == rate
 
 
 @pytest.mark.usefixtures("no_load")
@@ -294,7 +297,8 @@ def test_the_two_batches_are_those_that_a_number_of_clients_gives() -> None:
     alone = solved({**DENSE, "concurrency": 1})
     full = solved({**DENSE, "concurrency": 10**5})
     for name in ("decode_step_time", "prefill_time", "token_time", "placed_ttft"):
-        assert point[f"{name}_alone"] == pytest.approx(alone[name], rel=1e-12), name
+        if name != "placed_ttft":  # who is alone finds no pass under way, which one of a few clients does
+            assert point[f"{name}_alone"] == pytest.approx(alone[name], rel=1e-12), name
     for name in ("decode_step_time", "prefill_time", "token_time"):
         assert point[f"{name}_full"] == pytest.approx(full[name], rel=1e-12), name
 
@@ -310,7 +314,7 @@ def test_a_rate_is_compiled_to_the_same_bits() -> None:
 
 @pytest.mark.usefixtures("no_load")
 def test_a_load_must_be_given() -> None:
-    with pytest.raises(InputError, match=r"request_rate \(.* where concurrency is not given\) has no value: give"):
+    with pytest.raises(InputError, match=r"concurrency \(.* where request_rate is not given\) has no value: give"):
         solved(DENSE)
 
 
@@ -534,3 +538,49 @@ def test_the_sum_of_the_parts_is_the_step() -> None:
         held = found["weight_memory"] + found["kv_memory"] + found["activation_memory"]
         assert found["memory_per_gpu"] == held + 0.5e9
         assert floor(found["max_active_requests"]) < inf
+
+
+@pytest.mark.usefixtures("no_load")
+def test_a_load_is_given_in_one_way() -> None:
+    with pytest.raises(InputError, match="got request_rate and concurrency, expected one of them"):
+        solved(DENSE, request_rate=1, concurrency=1)
+
+
+@pytest.mark.usefixtures("no_load")
+@pytest.mark.parametrize("load", [0.1, 0.5, 0.8])
+def test_an_arrival_runs_among_those_that_littles_law_gives(load: float) -> None:
+    """n - 1 = rate x time of a request that has a place: what three secants have to solve."""
+    outputs = (*SERVING.outputs, "found_requests", "rank_requests_full")
+    values = {**DENSE, "input_len": 2000, "output_len": 500, "output_reserved": 0.5}
+    rate = load * solved({**values, "request_rate": 1}, outputs=("saturation_rate",))["saturation_rate"]
+    point = solved(values, request_rate=rate, outputs=outputs)
+    assert point["active_requests"] == pytest.approx(point["found_requests"] - 1, rel=0.03)
+    assert point["validity"] == VALIDITY.index("valid")
+
+
+@pytest.mark.usefixtures("no_load")
+def test_normal_shares_are_those_of_a_normal_distribution() -> None:
+    for z in (0, 0.3, 1, 2.5, 4):
+        assert normal_share(z) == pytest.approx((1 + erf(z / 2**0.5)) / 2, abs=2e-5)
+        assert normal_density(z) == pytest.approx(exp(-z * z / 2) / (2 * pi) ** 0.5, rel=1e-9)
+
+
+@pytest.mark.usefixtures("no_load")
+@pytest.mark.parametrize(
+    ("changed", "label"),
+    [
+        ({"request_rate": 0.5}, "valid"),
+        ({"request_rate": 100}, "overload"),
+        ({"request_rate": 0.5, "arrival_cv": 3}, "arrival_variance"),
+        ({"request_rate": 0.5, "output_cv": 2}, "length_variance"),
+        ({"request_rate": 0.05, "max_batch_size": 4}, "few_requests"),
+        ({"concurrency": 32, "output_cv": 1}, "valid"),
+        ({"concurrency": 32}, "equal_lengths"),
+        ({"concurrency": 1}, "few_requests"),
+        ({"concurrency": 100, "max_batch_size": 100}, "memory_pressure"),
+        ({"concurrency": 32, "input_len": 10**6}, "infeasible"),
+    ],
+)
+def test_validity_names_the_regime(changed: Mapping[str, Any], label: str) -> None:
+    point = solved(DENSE, **{"input_len": 2000, "output_len": 500, **changed})
+    assert VALIDITY[int(point["validity"])] == label

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
@@ -20,6 +20,7 @@ from servegrid.equations import (
     simulated,
 )
 from servegrid.equations.inputs import INPUTS
+from servegrid.equations.serving import open_loop
 from servegrid.equations.serving.inputs import SERVING_INPUTS
 from servegrid.errors import InputError, shown
 from servegrid.procedure import Procedure
@@ -43,6 +44,9 @@ class Solver:
     inputs: Mapping[str, Quantity] = field(default_factory=lambda: INPUTS)
     procedures: Mapping[str, Procedure] = field(default_factory=dict)
     """By the quantities that they give, none of which an equation gives."""
+    where_given: Mapping[str, Mapping[str, Equation]] = field(default_factory=dict)
+    """Equations that take the place of others, or of inputs, where one of `at_most_one_of` is given."""
+    at_most_one_of: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
     """Inputs of which a sweep must give one, although each has a value without."""
 
@@ -61,6 +65,17 @@ class Solver:
     def names(self) -> frozenset[str]:
         """All quantities of the solver."""
         return frozenset({*self.equations, *self.results, *self.inputs})
+
+    def suited(self, given: Collection[str]) -> Solver:
+        """Return this solver with the equations for what is given; InputError where one thing is said in two ways."""
+        ways = [name for name in self.at_most_one_of if name in given]
+        if len(ways) > 1:
+            raise InputError(f"got {' and '.join(ways)}, expected one of them")
+        instead = {name: equation for way in ways for name, equation in self.where_given.get(way, {}).items()}
+        if not instead:
+            return self
+        inputs = {name: declared for name, declared in self.inputs.items() if name not in instead}
+        return replace(self, equations={**self.equations, **instead}, inputs=inputs)
 
     def extended(self, *equations: Equation, inputs: tuple[Quantity, ...] = ()) -> Solver:
         """Return this solver with more equations (or other ones, for names that it has) and inputs."""
@@ -134,16 +149,25 @@ CONTINUOUS_BATCHING = Solver(
 )
 
 _PHENOMENA = in_modules(*serving.PHENOMENA)
+_OPEN_LOOP = in_modules(open_loop)
+
+
+def _batches(equations: Mapping[str, Equation]) -> dict[str, Equation]:
+    """The equations for four more batches, which a rate of requests in place of a number of them needs."""
+    return {
+        **variants(equations, "rank_requests", "alone", "of a lone request"),
+        **variants(equations, "rank_requests", "near", "of a first guess"),
+        **variants(equations, "rank_requests", "closer", "of a second guess"),
+        **variants(equations, "rank_requests", "full", "of a full batch"),
+    }
+
 
 SERVING = Solver(
     name="serving",
     title="A serving engine on several accelerators, with measured constants",
-    equations={
-        **_PHENOMENA,
-        # A rate of requests in place of a number of them needs two more batches; nothing else asks for these.
-        **variants(_PHENOMENA, "rank_requests", "alone", "of a lone request"),
-        **variants(_PHENOMENA, "rank_requests", "full", "of a full batch"),
-    },
+    equations={**_PHENOMENA, **_batches(_PHENOMENA)},
+    where_given={"request_rate": {**_OPEN_LOOP, **_batches({**_PHENOMENA, **_OPEN_LOOP})}},
+    at_most_one_of=("request_rate", "concurrency"),
     inputs=SERVING_INPUTS,
     outputs=(
         *("ttft", "tpot", "itl", "request_latency"),
@@ -152,11 +176,12 @@ SERVING = Solver(
         *("memory_per_gpu", "weight_memory", "kv_memory", "activation_memory"),
         *("time_weights", "time_kv", "time_experts", "time_collectives", "time_launch", "time_prefill_share"),
         *("bottleneck", "cost_per_million_tokens", "energy_per_token"),
-        *("feasible", "infeasible_because", "extrapolated"),
+        *("feasible", "infeasible_because", "extrapolated", "validity"),
     ),
     # Each optional feature is off; what an engine does of its own accord are constants of the label `engine`.
     defaults={
         **dict.fromkeys(("tensor_parallel", "pipeline_parallel", "attention_data_parallel", "expert_parallel"), 1),
+        "arrival_cv": 1,
         **dict.fromkeys(("output_cv", "prefix_hit_rate", "draft_len", "acceptance", "disaggregated"), 0),
         "page_size": 16,
         "max_batch_size": 1024,
@@ -199,7 +224,6 @@ SIMULATION = Solver(
     defaults={
         **SERVING.defaults,
         **dict.fromkeys(("concurrency", "request_rate", "input_cv", "length_shape"), 0),
-        "arrival_cv": 1,
         "requests": 2000,
         "seed": 0,
         "warmup": 0.1,

@@ -123,6 +123,8 @@ class _Reader:
         self.additions = [self.read_addition(item, f"catalog[{index}]") for index, item in enumerate(schema.catalog)]
         self.catalog = Catalog.default().extended(*self.additions, folder=folder)
         self.cases = None if schema.cases is None else read_cases(schema.cases, folder)
+        columns = () if self.cases is None else self.cases.columns
+        self.solver = self.solver.suited({*schema.axes, *schema.values, *schema.derive, *columns})
 
     def sweep(self, default_name: str, content: Mapping[str, Any]) -> Sweep:
         columns, kept, axes = self.read_cases()

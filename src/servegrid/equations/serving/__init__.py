@@ -28,6 +28,7 @@ from servegrid.equations.serving import (
     prefill,
     speculation,
     static,
+    validity,
     weights,
 )
 
@@ -50,5 +51,6 @@ PHENOMENA = (
     prefill,
     speculation,
     static,
+    validity,
     weights,
 )

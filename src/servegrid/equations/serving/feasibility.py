@@ -125,7 +125,7 @@ def extrapolated(
     draft_len: float,
     disaggregated: float,
 ) -> bool:
-    """Return whether it leaves the runs that the solver was compared with.
+    """Return whether it leaves the runs that the solver was compared with; `validity` is about queues instead.
 
     7e9 to 700e9 parameters, 1 to 8 devices of one node, 4 to 512 concurrent requests, prompts of 900 to 8200 and
     outputs of 100 to 7400 tokens of nearly equal lengths; no linear or sparse attention, prefix hits, drafts, pools or

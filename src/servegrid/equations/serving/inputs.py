@@ -93,8 +93,12 @@ DEPLOYMENT = (
     Quantity("output_len", "token", "mean length of an output", bounds=COUNT),
     Quantity("output_cv", "1", "coefficient of variation of the outputs' lengths", bounds=NOT_NEGATIVE),
     Quantity(
+        "concurrency", "request", "clients with one request each, where request_rate is not given", bounds=POSITIVE
+    ),
+    Quantity(
         "request_rate", "request/s", "requests that arrive per second, where concurrency is not given", bounds=POSITIVE
     ),
+    Quantity("arrival_cv", "1", "variation of the gaps between arrivals (1: Poisson, 0: even)", bounds=NOT_NEGATIVE),
     Quantity("tensor_parallel", "1", "devices that share one attention layer", "int", COUNT),
     Quantity("pipeline_parallel", "1", "pipeline stages", "int", COUNT),
     Quantity("attention_data_parallel", "1", "data-parallel ranks of a stage's attention", "int", COUNT),
