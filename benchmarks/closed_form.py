@@ -247,7 +247,8 @@ def main(tiny: bool, out: Path | None) -> None:
     found = errors(extent)
     for by in ("regime", "validity"):
         show(f"By {by}", error_map(found, by))
-    show("Highest rate at which the mean time per token keeps a limit", sustainable(extent))
+    if not tiny:  # one more simulation to compile
+        show("Highest rate at which the mean time per token keeps a limit", sustainable(extent))
     if out is not None:
         write(found, out)
 

@@ -19,7 +19,8 @@ from uncompiled import nothing_compiled
 import servegrid as sg
 from servegrid.simulation.capacity import meets, search_capacity
 from servegrid.simulation.procedures import SIMULATE
-from servegrid.simulation.simulate import EACH, RESULTS
+from servegrid.simulation.simulate import EACH, RESULTS, play
+from servegrid.simulation.state import RULES, SERVER
 from servegrid.simulation.statistics import SECTIONS, T_QUANTILE, estimate
 from servegrid.simulation.workload import at_rate, draw_requests
 
@@ -459,14 +460,19 @@ def test_a_swap_costs_its_pages_both_ways() -> None:
 # Capacity.
 
 
+def run(workload: Any) -> tuple[np.ndarray, np.ndarray]:
+    rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
+    return play(workload, SCHEDULER, LIMITS.warmup, np.empty(0), rules, server), rules
+
+
 @pytest.mark.parametrize("limit", [4.0, 8.0])
 def test_the_highest_rate_meets_the_limits_and_no_higher_one_does(limit: float) -> None:
     workload, limits = busy(0), LIMITS._replace(ttft_limit=limit, percentile=90)
     with asking(Linear()):
         (rate,) = search_capacity(workload, SCHEDULER, limits, np.empty(0))
         assert rate > 0
-        assert meets(at_rate(workload, rate), SCHEDULER, limits, np.empty(0))
-        assert not meets(at_rate(workload, 1.05 * rate), SCHEDULER, limits, np.empty(0))
+        assert meets(*run(at_rate(workload, rate)), limits)
+        assert not meets(*run(at_rate(workload, 1.05 * rate)), limits)
         assert results_of(at_rate(workload, rate), SCHEDULER, limits)["ttft_p90"] <= limit
 
 
