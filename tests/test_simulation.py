@@ -17,10 +17,10 @@ from plain_simulation import LIMITS, SCHEDULER, WORKLOAD, Linear, asking, played
 from uncompiled import nothing_compiled
 
 import servegrid as sg
+from servegrid.simulation import state
 from servegrid.simulation.capacity import meets, search_capacity
 from servegrid.simulation.procedures import SIMULATE
 from servegrid.simulation.simulate import EACH, RESULTS, play
-from servegrid.simulation.state import RULES, SERVER
 from servegrid.simulation.statistics import SECTIONS, T_QUANTILE, estimate
 from servegrid.simulation.workload import at_rate, draw_requests
 
@@ -461,7 +461,7 @@ def test_a_swap_costs_its_pages_both_ways() -> None:
 
 
 def run(workload: Any) -> tuple[np.ndarray, np.ndarray]:
-    rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
+    rules, server = np.zeros(1, state.RULES), np.zeros(1, state.SERVER)
     return play(workload, SCHEDULER, LIMITS.warmup, np.empty(0), rules, server), rules
 
 
