@@ -578,7 +578,7 @@ def test_normal_shares_are_those_of_a_normal_distribution() -> None:
         ({"concurrency": 32}, "equal_lengths"),
         ({"concurrency": 1}, "few_requests"),
         ({"concurrency": 100, "max_batch_size": 100}, "memory_pressure"),
-        ({"concurrency": 32, "input_len": 10**6}, "infeasible"),
+        ({"concurrency": 32, "input_len": 10**7}, "infeasible"),
     ],
 )
 def test_validity_names_the_regime(changed: Mapping[str, Any], label: str) -> None:
