@@ -66,7 +66,7 @@ class Extent:
 
 TINY = Extent(
     loads=(0.3, 0.8, 1.2), few_loads=(0.6,), lengths=((4000, 100),), variations=(0, 1), fitting=(2, 0.5), pages=(64,),
-    arrivals=(0,), clients=(8, 256), clients_cv=(0, 1), requests=1500,
+    arrivals=(0,), clients=(8, 256), clients_cv=(0, 1), requests=8000,
 )  # fmt: skip
 OTHERS = (
     {"engine": "vllm"},
@@ -227,8 +227,10 @@ def sustainable(extent: Extent) -> list[Row]:
 
 def write(found: xr.Dataset, out: Path) -> None:
     """Keep the errors in a Zarr or NetCDF store."""
+    texts = {name: variable.astype(object) for name, variable in found.variables.items() if variable.dtype.kind == "U"}
+    found = found.assign_coords(texts)[list(found.data_vars)]  # Zarr has no specification for texts of fixed width
     if out.suffix == ".zarr":
-        found.to_zarr(out, mode="w")
+        found.to_zarr(out, mode="w", consolidated=False)
     else:
         found.to_netcdf(out)
 

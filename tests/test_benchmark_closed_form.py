@@ -78,7 +78,7 @@ def test_it_prints_the_map_and_keeps_it(tmp_path: Path) -> None:
     assert done.exit_code == 0
     titles = [line for line in done.output.splitlines() if line and not line.startswith("|")]
     assert titles == ["By regime", "By validity"]
-    kept = xr.open_zarr(tmp_path / "map.zarr").load()
+    kept = xr.open_zarr(tmp_path / "map.zarr", consolidated=False).load()
     assert kept.sizes["case"] == 22
     closed_form.write(kept, tmp_path / "map.nc")
     xr.testing.assert_identical(xr.open_dataset(tmp_path / "map.nc").load(), kept)

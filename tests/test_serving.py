@@ -555,13 +555,14 @@ def test_an_arrival_runs_among_those_that_littles_law_gives(load: float) -> None
     rate = load * solved({**values, "request_rate": 1}, outputs=("saturation_rate",))["saturation_rate"]
     point = solved(values, request_rate=rate, outputs=outputs)
     assert point["active_requests"] == pytest.approx(point["found_requests"] - 1, rel=0.03)
-    assert point["validity"] == VALIDITY.index("valid")
+    # At 0.8, prompts take 0.45 of the time and more.
+    assert VALIDITY[int(point["validity"])] == ("valid" if load < 0.8 else "prompt_bound")
 
 
 @pytest.mark.usefixtures("no_load")
 def test_normal_shares_are_those_of_a_normal_distribution() -> None:
     for z in (0, 0.3, 1, 2.5, 4):
-        assert normal_share(z) == pytest.approx((1 + erf(z / 2**0.5)) / 2, abs=2e-5)
+        assert normal_share(z, normal_density(z)) == pytest.approx((1 + erf(z / 2**0.5)) / 2, abs=2e-5)
         assert normal_density(z) == pytest.approx(exp(-z * z / 2) / (2 * pi) ** 0.5, rel=1e-9)
 
 

@@ -9,7 +9,7 @@ Simulated (benchmarks/README.md): TPOT within 10 % below 0.85 of saturation; the
 14 % for mixtures of experts with prompts of 4,000 tokens, where the time bends.
 """
 
-from math import inf
+from math import inf, sqrt
 
 from servegrid.equations.serving.experts import LARGEST_EXPONENT, decay
 from servegrid.quantity import NOT_NEGATIVE, POSITIVE, quantity
@@ -18,6 +18,7 @@ SHARING = "Cohen 1979, Acta Informatica 12, 245"
 ALLEN = "Allen 1990, Probability, Statistics, and Queueing Theory, section 5.3"
 
 LEAST = 1e-9  # in place of a difference that vanishes
+LEAST_APART = 0.01  # bounds the variance where one request more costs as much time as it brings
 ROOT_OF_TWICE_PI = 2.5066282746310002
 
 
@@ -42,10 +43,10 @@ def normal_density(z: float) -> float:
     return decay(min(z * z / 2, LARGEST_EXPONENT)) / ROOT_OF_TWICE_PI
 
 
-def normal_share(z: float) -> float:
+def normal_share(z: float, density: float) -> float:
     """Return the share of a normal distribution below z >= 0 (Abramowitz and Stegun 1964, 26.2.16: within 1e-5)."""
     t = 1 / (1 + 0.33267 * z)
-    return 1 - normal_density(z) * t * (0.4361836 + t * (0.9372980 * t - 0.1201676))
+    return 1 - density * t * (0.4361836 + t * (0.9372980 * t - 0.1201676))
 
 
 @quantity(unit="request", long_name="requests that one rank decodes, alone", bounds=POSITIVE)
@@ -181,28 +182,47 @@ def found_requests(
     return found if load < 1 else rank_requests_full
 
 
+@quantity(unit="request", long_name="deviation of the number of requests of a rank", bounds=POSITIVE, source=SHARING)
+def requests_deviation(
+    request_rate: float, attention_data_parallel: float, found_requests: float, crowding: float, arrival_cv: float
+) -> float:
+    """Return sqrt((n - 1) (1 + ca^2) / 2 / (1 - r slope)): that of a negative binomial number for Poisson arrivals."""
+    others = max(found_requests - 1, LEAST)
+    apart = max(1 - request_rate / attention_data_parallel * crowding, LEAST_APART)
+    return sqrt(others * (1 + arrival_cv * arrival_cv) / 2 / apart)
+
+
+@quantity(unit="1", long_name="places that are free on average, in deviations", bounds=NOT_NEGATIVE)
+def free_deviations(found_requests: float, requests_deviation: float, rank_requests_full: float) -> float:
+    """Return z = (most - (n - 1)) / deviation."""
+    return max(rank_requests_full - max(found_requests - 1, 0), 0) / requests_deviation
+
+
+@quantity(unit="1", long_name="normal density there", bounds=NOT_NEGATIVE)
+def full_density(free_deviations: float) -> float:
+    """Return exp(-z^2/2) / sqrt(2 pi)."""
+    return normal_density(free_deviations)
+
+
 @quantity(unit="s", long_name="wait for a place where requests come at a rate", bounds=NOT_NEGATIVE, source=ALLEN)
 def rate_wait(
     request_rate: float,
     attention_data_parallel: float,
     load: float,
-    found_requests: float,
-    crowding: float,
-    rank_requests_full: float,
+    free_deviations: float,
+    full_density: float,
+    requests_deviation: float,
     arrival_cv: float,
     output_cv: float,
 ) -> float:
     """Return Q dp / r, Q = f p / (1 - p)^2 / (F + f p / (1 - p)) (ca^2 + cv^2) / 2, p the load; endless from 1 on.
 
-    F and f: distribution and density, at the most that can run, of a normal number of requests of mean n - 1 and
-    variance (n - 1) / (1 - r slope), the negative binomial one's; beyond that it falls by p with each that waits.
+    F and f: distribution and density of a normal number of requests at the most that can run; beyond that it falls by p
+    with each that waits. The variance of arrivals and lengths is taken in by Allen and Cunneen's factor.
     """
-    rate = request_rate / attention_data_parallel
-    others = max(found_requests - 1, LEAST)
-    spread = (others * (1 + arrival_cv * arrival_cv) / 2 / max(1 - rate * crowding, 0.01)) ** 0.5
-    z = max(rank_requests_full - others, 0) / spread
-    density = normal_density(z) / spread
+    density = full_density / requests_deviation
     idle = max(1 - load, LEAST)
-    waiting = density * load / (idle * idle) / (normal_share(z) + density * load / idle)
+    beyond = density * load / idle
+    waiting = beyond / idle / (normal_share(free_deviations, full_density) + beyond)
     variation = (arrival_cv * arrival_cv + output_cv * output_cv) / 2
-    return waiting * variation / rate if load < 1 else inf
+    return waiting * variation * attention_data_parallel / request_rate if load < 1 else inf

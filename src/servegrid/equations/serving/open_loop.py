@@ -146,7 +146,7 @@ LONGEST_WAIT = 0.05
 LARGEST_OUTPUT_CV = 1.5
 LEAST_ARRIVAL_CV = 0.8
 LARGEST_ARRIVAL_CV = 1.2
-LARGEST_PROMPT_SHARE = 0.55
+LARGEST_PROMPT_SHARE = 0.45
 MOST_PROMPTS_PER_STEP = 0.75
 FEWEST_PLACES = 8
 
@@ -173,7 +173,7 @@ def validity(
     (or near_saturation, where the batch limit binds): the wait for a place is more than 5 % of TTFT, which is 30 to
     50 % short, as prompts vary in what they need; TPOT holds within 4 %. arrival_variance, outside 0.8 to 1.2: TTFT up
     to 80 % short in bursts and 51 % long with even gaps, TPOT 44 and 9 %. length_variance, above 1.5: TPOT up to 21 %
-    long (a sample of a few thousand requests lacks the longest). prompt_bound: more than 0.55 of the time goes into
+    long (a sample of a few thousand requests lacks the longest). prompt_bound: more than 0.45 of the time goes into
     prompts, or more than 0.75 of them come in each step: TPOT up to 15 %, TTFT 26 % short. few_requests: fewer than 8
     places, for which a normal number of requests is no model.
     """
