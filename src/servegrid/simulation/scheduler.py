@@ -55,7 +55,8 @@ def serve(
         elif server[0]["running"] > 0:
             make_room(requests, rules, server, lists)
             note_queue(server)
-            decode(requests, rules, server, lists, physics)
+            if server[0]["running"] > 0:
+                decode(requests, rules, server, lists, physics)
         elif server[0]["finished"] == ended and server[0]["arrived"] < server[0]["released"]:
             pass_time(requests[server[0]["arrived"]]["ready"] - server[0]["now"], False, requests, rules, server)
         if server[0]["running"] > 0 and server[0]["next_end"] <= server[0]["steps"]:
@@ -149,10 +150,11 @@ def batch_prompt(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, li
 
     Those of the longest, to which the others are padded; or, where prompts are cut, those of the shortest.
     """
-    found = requests[lists.order[ENTER, 0]]["prompt"]
-    for k in range(1, server[0]["entering"]):
-        prompt = requests[lists.order[ENTER, k]]["prompt"]
-        found = min(found, prompt) if rules[0]["shortest"] else max(found, prompt)
+    found = 0
+    for k in range(server[0]["entering"]):
+        request = requests[lists.order[ENTER, k]]
+        prompt = request["prompt"] + request["made"]
+        found = min(found, prompt) if rules[0]["shortest"] and k > 0 else max(found, prompt)
     return int(found)
 
 
@@ -223,15 +225,17 @@ def start_batch(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lis
     size, last = server[0]["entering"], 0
     for k in range(size):
         request = requests[lists.order[ENTER, k]]
-        last = max(last, request["output"] + (request["prompt"] - shortest if rules[0]["shortest"] else 0))
+        rest = request["prompt"] - shortest if rules[0]["shortest"] else 0
+        last = max(last, request["output"] - request["made"] + rest)
     for k in range(size):
         i = lists.order[ENTER, k]
         request = requests[i]
-        server[0]["prompts"] -= request["prompt"]
+        held = request["prompt"] + request["made"]
+        server[0]["prompts"] -= held
         request["done"] = request["cached"] = 0
-        request["made"] = 1
-        request["first"] = server[0]["now"]
-        held = request["prompt"]
+        request["made"] += 1
+        if np.isnan(request["first"]):
+            request["first"] = server[0]["now"]
         if rules[0]["shortest"]:
             rest, held = request["prompt"] - shortest, shortest
             request["first"] += rest * decode_time(float(size), shortest + rest / 2, physics)
@@ -309,7 +313,6 @@ def make_room(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists
         server[0]["running"] > 0
         and server[0]["used"] + lists.due[server[0]["steps"] % rules[0]["page"]] > rules[0]["pages"]
     ):
-        server[0]["preemptions"] += 1
         if server[0]["partial"] >= 0:
             i = server[0]["partial"]
             server[0]["partial"] = -1
@@ -325,11 +328,15 @@ def make_room(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, lists
                     last = place
             i = lists.order[RUN, last]
             request = requests[i]
-            made = request["made"] + server[0]["steps"] - request["joined"]
-            request["made"] = min(made, request["output"])  # a batch that was formed as a whole runs on
+            request["made"] += server[0]["steps"] - request["joined"]
             held = leave(last, requests, rules, server, lists)
+            if request["made"] >= request["output"]:  # it only waits for the others of a batch that runs as a whole
+                request["finish"] = server[0]["now"]
+                server[0]["finished"] += 1
+                continue
             if rules[0]["swapping"]:
                 request["swapped"] = 1
                 server[0]["swap_debt"] += pages_of(held, rules) * rules[0]["swap_time"]
+        server[0]["preemptions"] += 1
         lists.order[STACK, server[0]["stacked"]] = i
         server[0]["stacked"] += 1
