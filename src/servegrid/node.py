@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,7 +31,10 @@ class Node:
 
     @property
     def formula(self) -> str:
-        """The whole equation as text, its helper functions written out."""
+        """The whole equation as text, its helper functions written out; a step that is used again is named at the end.
+
+        Names of steps do not count: the same equation with other ones has the same text.
+        """
         return self.call.text if self.call else self._text(dict(self.steps[:-1]))
 
     @property
@@ -41,8 +45,17 @@ class Node:
         return self._text({**dict(self.steps[:-1]), **self.calls})
 
     def _text(self, local: Mapping[str, ast.expr]) -> str:
-        tree = Substitute(local).visit(copy(self.steps[-1][1]))
-        return ast.unparse(expression.worded(tree, self.quantity.labels))
+        uses: Counter[str] = Counter()
+        todo = [self.steps[-1][1]]
+        while todo:
+            used = [node.id for node in ast.walk(todo.pop()) if isinstance(node, ast.Name) and node.id in local]
+            todo += [local[name] for name in {*used} - uses.keys()]
+            uses.update(used)
+        again = {name: f"_{place}" for place, name in enumerate((name for name in local if uses[name] > 1), 1)}
+        inlined = Substitute({**local, **{name: ast.Name(short) for name, short in again.items()}})
+        whole = expression.worded(inlined.visit(copy(self.steps[-1][1])), self.quantity.labels)
+        named = [f"{short} = {ast.unparse(inlined.visit(copy(local[name])))}" for name, short in again.items()]
+        return ", ".join([ast.unparse(whole), *named])
 
 
 @dataclass(frozen=True)
