@@ -245,7 +245,7 @@ class Store:
             return np.asarray(self.array(name)[part_of(region, self.variables[name])])
         except OSError:
             raise
-        except Exception:
+        except Exception:  # whatever a decoder makes of wrong bytes
             self.place.read(self.key(region, name))  # an OSError where it is the place that fails
             raise
 

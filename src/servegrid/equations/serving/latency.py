@@ -2,9 +2,8 @@
 
 from math import nan
 
+from servegrid.equations.serving.interference import LITTLE
 from servegrid.quantity import NOT_NEGATIVE, POSITIVE, quantity
-
-LITTLE = "Little 1961, doi:10.1287/opre.9.3.383"
 
 
 @quantity(unit="s", long_name="time per output token", bounds=POSITIVE, better="lower")

@@ -3,12 +3,13 @@
 They take the place of the equations of the same names where `request_rate` is given.
 """
 
-from servegrid.equations.serving.experts import expert_time, experts_touched
-from servegrid.equations.serving.prefill import SARATHI, added_time
+from servegrid.equations.serving.interference import BUSIEST, LITTLE
+from servegrid.equations.serving.prefill import SARATHI, added_expert_time, added_gemm_time
 from servegrid.equations.serving.validity import (
     ARRIVAL_VARIANCE,
     FEW_REQUESTS,
     INFEASIBLE,
+    LARGEST_OUTPUT_CV,
     LENGTH_VARIANCE,
     MEMORY_PRESSURE,
     NEAR_SATURATION,
@@ -19,11 +20,7 @@ from servegrid.equations.serving.validity import (
 )
 from servegrid.quantity import NOT_NEGATIVE, POSITIVE, quantity
 
-LITTLE = "Little 1961, doi:10.1287/opre.9.3.383"
 GATED = "queue that is served all at once, in each pass those who came in the one before"
-
-# Above this share of time with prompts, the mean wait of an endless stream is that of no finite run.
-BUSIEST = 0.9
 
 
 @quantity(unit="request", long_name="requests that one rank decodes", bounds=POSITIVE)
@@ -59,10 +56,11 @@ def prefill_gemm_time(
     """
     decoding = min(fellow_tokens, 1)
     tokens = prompts_per_step * prompt_tokens
-    attention = added_time(attention_read_time, attention_token_time, tokens, fellow_tokens, decoding)
-    ffn = added_time(ffn_read_time, ffn_token_time, tokens, fellow_tokens, decoding)
-    shared = added_time(shared_read_time, shared_token_time, tokens, fellow_tokens, decoding)
-    return (attention + ffn + shared) / prompts_per_step + (1 - decoding) * head_read_time
+    added = added_gemm_time(
+        attention_read_time, attention_token_time, ffn_read_time, ffn_token_time, shared_read_time, shared_token_time,
+        tokens, fellow_tokens, decoding,
+    )  # fmt: skip
+    return added / prompts_per_step + (1 - decoding) * head_read_time
 
 
 @quantity(unit="s", long_name="routed experts that a prompt adds", bounds=NOT_NEGATIVE)
@@ -81,14 +79,12 @@ def prefill_expert_time(
     prompts_per_step: float,
 ) -> float:
     """Return the same difference for the experts, all ranks' prompts together."""
-    fellows = fellow_tokens * attention_data_parallel
-    tokens = prompts_per_step * prompt_tokens * attention_data_parallel + fellows
-    share = experts_per_token / expert_parallel
-    touched = experts_touched(rank_experts, miss_rate, tokens, routing_exponent)
-    touched_anyway = experts_touched(rank_experts, miss_rate, fellows, routing_exponent)
-    both = expert_time(touched, tokens * share, expert_read_time, expert_row_time, expert_tile)
-    anyway = expert_time(touched_anyway, fellows * share, expert_read_time, expert_row_time, expert_tile)
-    return (both - min(fellow_tokens, 1) * anyway) / prompts_per_step
+    tokens = prompts_per_step * prompt_tokens * attention_data_parallel
+    added = added_expert_time(
+        rank_experts, miss_rate, experts_per_token, expert_parallel, routing_exponent, expert_read_time,
+        expert_row_time, expert_tile, tokens, fellow_tokens * attention_data_parallel, min(fellow_tokens, 1),
+    )  # fmt: skip
+    return added / prompts_per_step
 
 
 @quantity(unit="s", long_name="time until a new request enters a step", bounds=NOT_NEGATIVE)
@@ -140,10 +136,9 @@ def requests_per_second(request_rate: float, saturation_rate: float, feasible: f
     return min(request_rate, saturation_rate) if feasible else 0.0
 
 
-# Thresholds from the error map (benchmarks/README.md).
+# More thresholds from the error map (benchmarks/README.md).
 HIGHEST_LOAD = 0.85
 LONGEST_WAIT = 0.05
-LARGEST_OUTPUT_CV = 1.5
 LEAST_ARRIVAL_CV = 0.8
 LARGEST_ARRIVAL_CV = 1.2
 LARGEST_PROMPT_SHARE = 0.45

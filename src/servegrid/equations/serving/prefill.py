@@ -19,6 +19,45 @@ def added_time(read_time: float, token_time: float, tokens: float, fellows: floa
     return both - decoding * gemm_time(read_time, token_time, fellows)
 
 
+def added_gemm_time(
+    attention_read_time: float,
+    attention_token_time: float,
+    ffn_read_time: float,
+    ffn_token_time: float,
+    shared_read_time: float,
+    shared_token_time: float,
+    tokens: float,
+    fellows: float,
+    decoding: float,
+) -> float:
+    """Return the same for all dense matrices, the head apart [s]."""
+    attention = added_time(attention_read_time, attention_token_time, tokens, fellows, decoding)
+    ffn = added_time(ffn_read_time, ffn_token_time, tokens, fellows, decoding)
+    shared = added_time(shared_read_time, shared_token_time, tokens, fellows, decoding)
+    return attention + ffn + shared
+
+
+def added_expert_time(
+    rank_experts: float,
+    miss_rate: float,
+    experts_per_token: float,
+    expert_parallel: float,
+    routing_exponent: float,
+    read_time: float,
+    row_time: float,
+    tile: float,
+    tokens: float,
+    fellows: float,
+    decoding: float,
+) -> float:
+    """Return the same for the routed experts, of all ranks' tokens [s]."""
+    share = experts_per_token / expert_parallel
+    touched = experts_touched(rank_experts, miss_rate, tokens + fellows, routing_exponent)
+    touched_anyway = experts_touched(rank_experts, miss_rate, fellows, routing_exponent)
+    both = expert_time(touched, (tokens + fellows) * share, read_time, row_time, tile)
+    return both - decoding * expert_time(touched_anyway, fellows * share, read_time, row_time, tile)
+
+
 @quantity(unit="token", long_name="tokens of a prompt that are computed", bounds=NOT_NEGATIVE)
 def prompt_tokens(input_len: float, prefix_hit_rate: float) -> float:
     """Return m = s (1 - hit rate). Checked without hits."""
@@ -45,10 +84,11 @@ def prefill_gemm_time(
 ) -> float:
     """Return G(m + fellows) - G(fellows), and the head for its last token where nobody decodes. Checked."""
     decoding = min(fellow_tokens, 1)
-    attention = added_time(attention_read_time, attention_token_time, prompt_tokens, fellow_tokens, decoding)
-    ffn = added_time(ffn_read_time, ffn_token_time, prompt_tokens, fellow_tokens, decoding)
-    shared = added_time(shared_read_time, shared_token_time, prompt_tokens, fellow_tokens, decoding)
-    return attention + ffn + shared + (1 - decoding) * head_read_time
+    added = added_gemm_time(
+        attention_read_time, attention_token_time, ffn_read_time, ffn_token_time, shared_read_time, shared_token_time,
+        prompt_tokens, fellow_tokens, decoding,
+    )  # fmt: skip
+    return added + (1 - decoding) * head_read_time
 
 
 @quantity(unit="s", long_name="routed experts that a prompt adds", bounds=NOT_NEGATIVE)
@@ -66,14 +106,11 @@ def prefill_expert_time(
     attention_data_parallel: float,
 ) -> float:
     """Return the same difference for the experts, all ranks' prompts together. Checked for dp 1 and 8."""
-    fellows = fellow_tokens * attention_data_parallel
-    tokens = prompt_tokens * attention_data_parallel + fellows
-    share = experts_per_token / expert_parallel
-    touched = experts_touched(rank_experts, miss_rate, tokens, routing_exponent)
-    touched_anyway = experts_touched(rank_experts, miss_rate, fellows, routing_exponent)
-    both = expert_time(touched, tokens * share, expert_read_time, expert_row_time, expert_tile)
-    anyway = expert_time(touched_anyway, fellows * share, expert_read_time, expert_row_time, expert_tile)
-    return both - min(fellow_tokens, 1) * anyway
+    tokens = prompt_tokens * attention_data_parallel
+    return added_expert_time(
+        rank_experts, miss_rate, experts_per_token, expert_parallel, routing_exponent, expert_read_time,
+        expert_row_time, expert_tile, tokens, fellow_tokens * attention_data_parallel, min(fellow_tokens, 1),
+    )  # fmt: skip
 
 
 @quantity(unit="s", long_name="collectives of a prompt", bounds=NOT_NEGATIVE)
