@@ -58,7 +58,7 @@ def _add(name: str, value: Any, found: dict[str, str | Response], own: set[str])
         return
     if isinstance(value, ModuleType):
         found[name] = f"import {value.__name__} as {name}"
-    elif isinstance(value, int | float):
+    elif isinstance(value, int | float | tuple):
         found[name] = f"{name} = {value!r}"
     elif isinstance(value, np.dtype):
         _add("np", np, found, own)

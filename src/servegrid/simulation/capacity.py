@@ -33,12 +33,12 @@ def search_capacity(workload: Workload, scheduler: Scheduler, limits: Limits, ph
             low = rate
         else:
             high = rate
-    return np.full(1, low)
+    return np.array((low,))
 
 
 def meets(requests: np.ndarray, rules: np.ndarray, limits: Limits) -> bool:
     """Return whether the requests of a simulation meet the limits."""
-    ttft, tpot, _, _ = measures(requests, rules, limits)
-    if np.percentile(ttft, limits.percentile) > limits.ttft_limit:
+    found = measures(requests, rules, limits)
+    if np.percentile(found.ttft, limits.percentile) > limits.ttft_limit:
         return False
-    return len(tpot) == 0 or bool(np.mean(tpot) <= limits.tpot_limit)
+    return len(found.tpot) == 0 or bool(np.mean(found.tpot) <= limits.tpot_limit)

@@ -1,11 +1,11 @@
-"""What a simulation gives, in the order in which the functions return it."""
+"""What a simulation gives: its results as quantities."""
 
 from __future__ import annotations
 
 from servegrid.procedure import Procedure
 from servegrid.quantity import NOT_NEGATIVE, Bounds, Quantity
 from servegrid.simulation.capacity import search_capacity
-from servegrid.simulation.simulate import simulate
+from servegrid.simulation.simulate import PERCENTILES, Measures, Totals, simulate
 
 ORCA = "Yu et al. 2022, ORCA, OSDI, section 3"
 PAGED_ATTENTION = "Kwon et al. 2023, doi:10.1145/3600006.3613165"
@@ -21,10 +21,7 @@ _MEASURES = {
 }
 _SPREAD = {
     "": "mean",
-    "_p50": "median",
-    "_p90": "90th percentile",
-    "_p95": "95th percentile",
-    "_p99": "99th percentile",
+    **{f"_p{percent:g}": f"{percent:g}th percentile" for percent in PERCENTILES},
     "_percentile": "the percentile that is asked for",
 }
 
@@ -48,31 +45,34 @@ def _mean(name: str, unit: str, long_name: str, bounds: Bounds = NOT_NEGATIVE) -
     return Quantity(name, unit, long_name, bounds=bounds, source=f"{ORCA}; {PAGED_ATTENTION}")
 
 
+_TOTALS = (
+    _rate("requests_per_second", "request/s", "requests that the server ends"),
+    _rate("throughput", "token/s", "output tokens per second"),
+    _rate("goodput", "request/s", "requests that end within both limits", DISTSERVE),
+    Quantity("good_share", "1", "share of the requests that end within both limits", bounds=_SHARE, better="higher"),
+    _mean("rank_requests", "request", "requests that one rank runs, mean over time"),
+    _mean("rank_waiting", "request", "requests that wait at one rank, mean over time"),
+    _mean("longest_queue", "request", "most requests that waited at one rank"),
+    _mean("busy_share", "1", "share of the time with a pass under way", _SHARE),
+    _mean("kv_states_share", "1", "share of the pages' memory that holds token states", _SHARE),
+    _mean("kv_reserved_share", "1", "share of it that is reserved for tokens to come", Bounds()),
+    _mean("kv_internal_share", "1", "share of it that is handed out and will never be used", Bounds()),
+    _mean("kv_free_share", "1", "share of it that is not asked for: free, or lost between blocks", Bounds()),
+    _mean("used_pages", "1", "pages of one rank that are handed out, mean over time"),
+    _mean("most_used_share", "1", "largest share of the pages that was handed out", _SHARE),
+    _mean("kv_fragmentation", "1", "share of the pages that are handed out that holds no token", Bounds(at_most=1)),
+    _mean("preemptions", "1", "preemptions per request"),
+    _mean("refused_share", "1", "share of the requests that the memory can never hold", _SHARE),
+    _mean("passes", "1", "passes of the whole simulation"),
+    _mean("simulated_time", "s", "time that was simulated"),
+)
+_BY_NAME = {quantity.name: quantity for quantity in _TOTALS}
+
 SIMULATE = Procedure(
     simulate,
     results=(
-        *(quantity for name, (words, unit) in _MEASURES.items() for quantity in _spread(name, words, unit)),
-        _rate("requests_per_second", "request/s", "requests that the server ends"),
-        _rate("throughput", "token/s", "output tokens per second"),
-        _rate("goodput", "request/s", "requests that end within both limits", DISTSERVE),
-        Quantity(
-            "good_share", "1", "share of the requests that end within both limits", bounds=_SHARE, better="higher"
-        ),
-        _mean("rank_requests", "request", "requests that one rank runs, mean over time"),
-        _mean("rank_waiting", "request", "requests that wait at one rank, mean over time"),
-        _mean("longest_queue", "request", "most requests that waited at one rank"),
-        _mean("busy_share", "1", "share of the time with a pass under way", _SHARE),
-        _mean("kv_states_share", "1", "share of the pages' memory that holds token states", _SHARE),
-        _mean("kv_reserved_share", "1", "share of it that is reserved for tokens to come", Bounds()),
-        _mean("kv_internal_share", "1", "share of it that is handed out and will never be used", Bounds()),
-        _mean("kv_free_share", "1", "share of it that is not asked for: free, or lost between blocks", Bounds()),
-        _mean("used_pages", "1", "pages of one rank that are handed out, mean over time"),
-        _mean("most_used_share", "1", "largest share of the pages that was handed out", _SHARE),
-        _mean("kv_fragmentation", "1", "share of the pages that are handed out that holds no token", Bounds(at_most=1)),
-        _mean("preemptions", "1", "preemptions per request"),
-        _mean("refused_share", "1", "share of the requests that the memory can never hold", _SHARE),
-        _mean("passes", "1", "passes of the whole simulation"),
-        _mean("simulated_time", "s", "time that was simulated"),
+        *(quantity for name in Measures._fields for quantity in _spread(name, *_MEASURES[name])),
+        *(_BY_NAME[name] for name in Totals._fields),
     ),
 )
 

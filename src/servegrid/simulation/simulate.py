@@ -12,9 +12,44 @@ from servegrid.simulation.state import PAGES, REQUEST, RULES, SERVER, Lists
 from servegrid.simulation.statistics import estimate
 from servegrid.simulation.workload import Workload, clients_of, draw_requests
 
-EACH = 12  # results of each of the four measures
-COUNTS = 19  # results after those
-RESULTS = 4 * EACH + COUNTS
+PERCENTILES = (50.0, 90.0, 95.0, 99.0)  # besides the one that is asked for
+EACH = 2 * (2 + len(PERCENTILES))  # numbers of each measure: the mean, the percentiles, each with its interval
+
+
+class Measures(NamedTuple):
+    """Times of the requests that count [s], by the names of the quantities; (n,) arrays."""
+
+    ttft: np.ndarray
+    tpot: np.ndarray  # of requests with two tokens or more
+    request_latency: np.ndarray
+    normalized_latency: np.ndarray
+
+
+class Totals(NamedTuple):
+    """Numbers of a whole simulation, by the names of the quantities, in their units."""
+
+    requests_per_second: float
+    throughput: float
+    goodput: float
+    good_share: float
+    rank_requests: float
+    rank_waiting: float
+    longest_queue: float
+    busy_share: float
+    kv_states_share: float
+    kv_reserved_share: float
+    kv_internal_share: float
+    kv_free_share: float
+    used_pages: float
+    most_used_share: float
+    kv_fragmentation: float
+    preemptions: float
+    refused_share: float
+    passes: float
+    simulated_time: float
+
+
+MEASURES, TOTALS = len(Measures._fields), len(Totals._fields)
 
 
 class Scheduler(NamedTuple):
@@ -98,66 +133,73 @@ def simulate(workload: Workload, scheduler: Scheduler, limits: Limits, physics: 
     """Simulate one point.
 
     Fields are quantities of the solver `simulation`, in their units; series are (n,) arrays. What it returns is
-    declared in `procedures`, in the same order: `estimates` of four measures of the requests, then means over the time
-    from the first request that counts to the last arrival (over all of it, where all come at once).
+    declared in `procedures`: `estimates` of the four measures of the requests, then the totals. All are NaN where the
+    deployment cannot be, but for the rates, which are 0.
     """
-    results = np.full(RESULTS, np.nan)
-    counts = results[RESULTS - COUNTS :]
+    results = np.empty(MEASURES * EACH + TOTALS)
+    results[:] = np.nan
+    totals = results[MEASURES * EACH :]
     if limits.feasible:
         rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
         requests = play(workload, scheduler, limits.warmup, physics, rules, server)
-        percentiles = np.array((50.0, 90.0, 95.0, 99.0, limits.percentile))
+        percentiles = np.array((*PERCENTILES, limits.percentile))
         for k, values in enumerate(measures(requests, rules, limits)):
             estimate(values, percentiles, results[k * EACH : (k + 1) * EACH])
-        count(requests, rules, server, workload, limits, counts)
+        for k, value in enumerate(total(requests, rules, server, workload, limits)):
+            totals[k] = value
     else:
-        counts[:3] = 0.0
+        totals[:3] = 0.0
     return results
 
 
-def measures(
-    requests: np.ndarray, rules: np.ndarray, limits: Limits
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the times of the requests that count [s]: to the first token, per output token, of all, of all per token.
+def first_token_time(request: np.void, limits: Limits) -> float:
+    """Return the time to the first token [s]."""
+    return float(request["first"] - request["arrival"] + limits.frontend_time)
 
-    The second leaves requests of one token out.
-    """
-    total = len(requests)
-    found = np.empty((4, total))
+
+def output_token_time(request: np.void) -> float:
+    """Return the time of each further token [s]; 0 where there is none."""
+    return float((request["finish"] - request["first"]) / max(request["output"] - 1, 1))
+
+
+def measures(requests: np.ndarray, rules: np.ndarray, limits: Limits) -> Measures:
+    """Return the times of the requests that count."""
+    count = len(requests)
+    found = np.empty((4, count))
     ended, several = 0, 0
-    for i in range(rules[0]["ignored"], total):
+    for i in range(rules[0]["ignored"], count):
         request = requests[i]
         if np.isnan(request["finish"]):
             continue
         latency = request["finish"] - request["arrival"] + limits.frontend_time
-        found[0, ended] = request["first"] - request["arrival"] + limits.frontend_time
+        found[0, ended] = first_token_time(request, limits)
         found[2, ended] = latency
         found[3, ended] = latency / request["output"]
         ended += 1
         if request["output"] > 1:
-            found[1, several] = (request["finish"] - request["first"]) / (request["output"] - 1)
+            found[1, several] = output_token_time(request)
             several += 1
-    return found[0, :ended], found[1, :several], found[2, :ended], found[3, :ended]
+    return Measures(found[0, :ended], found[1, :several], found[2, :ended], found[3, :ended])
 
 
-def count(
-    requests: np.ndarray, rules: np.ndarray, server: np.ndarray, workload: Workload, limits: Limits, counts: np.ndarray
-) -> None:
-    """Fill rates of the whole server, means over time of one rank, and counts of the whole run."""
-    total = len(requests)
-    begin, end = requests[rules[0]["ignored"]]["arrival"], requests[total - 1]["arrival"]
+def total(requests: np.ndarray, rules: np.ndarray, server: np.ndarray, workload: Workload, limits: Limits) -> Totals:
+    """Return rates of the whole server, means over time of one rank, and counts of the whole run.
+
+    The time is from the first request that counts to the last arrival; all of it, where all come at once.
+    """
+    count = len(requests)
+    begin, end = requests[rules[0]["ignored"]]["arrival"], requests[count - 1]["arrival"]
     if rules[0]["burst"]:
         begin, end = requests[0]["arrival"], server[0]["now"]
     ended, tokens, good, counted = 0, 0.0, 0, 0
-    for i in range(total):
+    for i in range(count):
         request = requests[i]
         if begin < request["finish"] <= end:
             ended += 1
             tokens += request["output"]
         if i >= rules[0]["ignored"] and not np.isnan(request["finish"]):
             counted += 1
-            first = request["first"] - request["arrival"] + limits.frontend_time
-            each = (request["finish"] - request["first"]) / max(request["output"] - 1, 1)
+            first, each = first_token_time(request, limits), output_token_time(request)
             good += first <= limits.ttft_limit and each <= limits.tpot_limit
     ranks = workload.attention_data_parallel
     seconds = end - begin
@@ -166,22 +208,24 @@ def count(
     states, used = server[0]["token_time"], server[0]["used_time"] * rules[0]["page"]
     reserved = server[0]["reserved_time"] * rules[0]["page"]
     final = states if rules[0]["reservation"] == PAGES else server[0]["final_time"]
-    counts[0] = ranks * ended / seconds
-    counts[1] = ranks * tokens / seconds
-    counts[2] = ranks * ended / seconds * good / counted
-    counts[3] = good / counted
-    counts[4] = server[0]["running_time"] / time
-    counts[5] = server[0]["waiting_time"] / time
-    counts[6] = server[0]["longest_queue"]
-    counts[7] = server[0]["busy"] / time
-    counts[8] = states / pool
-    counts[9] = (final - states) / pool
-    counts[10] = (reserved - final) / pool
-    counts[11] = 1 - reserved / pool
-    counts[12] = server[0]["used_time"] / time
-    counts[13] = server[0]["most_used"] / rules[0]["pages"]
-    counts[14] = 1 - states / used
-    counts[15] = server[0]["preemptions"] / total
-    counts[16] = server[0]["refused"] / total
-    counts[17] = server[0]["passes"]
-    counts[18] = server[0]["now"]
+    return Totals(
+        requests_per_second=ranks * ended / seconds,
+        throughput=ranks * tokens / seconds,
+        goodput=ranks * ended / seconds * good / counted,
+        good_share=good / counted,
+        rank_requests=server[0]["running_time"] / time,
+        rank_waiting=server[0]["waiting_time"] / time,
+        longest_queue=float(server[0]["longest_queue"]),
+        busy_share=server[0]["busy"] / time,
+        kv_states_share=states / pool,
+        kv_reserved_share=(final - states) / pool,
+        kv_internal_share=(reserved - final) / pool,
+        kv_free_share=1 - reserved / pool,
+        used_pages=server[0]["used_time"] / time,
+        most_used_share=server[0]["most_used"] / rules[0]["pages"],
+        kv_fragmentation=1 - states / used,
+        preemptions=server[0]["preemptions"] / count,
+        refused_share=server[0]["refused"] / count,
+        passes=float(server[0]["passes"]),
+        simulated_time=server[0]["now"],
+    )
