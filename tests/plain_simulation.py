@@ -138,7 +138,6 @@ def results_of(
 def traced(times: Sequence[float], inputs: Sequence[int], outputs: Sequence[int], **others: float) -> Workload:
     """Requests one by one."""
     columns = [np.array(column, float) for column in (times, inputs, outputs)]
-    given = {"request_rate": 0, "requests": len(times), **others}
-    return WORKLOAD._replace(**given)._replace(  # type: ignore[arg-type]
-        trace_times=columns[0], trace_inputs=columns[1], trace_outputs=columns[2]
-    )
+    rows = dict(zip(("trace_times", "trace_inputs", "trace_outputs"), columns, strict=True))
+    given: dict[str, Any] = {"request_rate": 0, "requests": len(times), **others, **rows}
+    return WORKLOAD._replace(**given)

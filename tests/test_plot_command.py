@@ -26,6 +26,7 @@ from servegrid.store import STATUS, UNFINISHED
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 SWEEP = """\
 axes:
   model: [llama-3.1-8b, llama-3.1-70b]
@@ -200,11 +201,14 @@ def test_every_kind_is_a_function_with_these_arguments(name: str) -> None:
 
 def examples() -> list[str]:
     """The pictures of the README."""
-    return re.findall(r"^servegrid (plot .*)$", (ROOT / "README.md").read_text().replace("\\\n", " "), re.MULTILINE)
+    return re.findall(r"^servegrid (plot .*)$", README.replace("\\\n", " "), re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", examples())
 def test_the_examples_of_the_readme(command: str, drawn: list[Figure], folder: Path) -> None:
+    for sweep, store in re.findall(r"^servegrid run (sweeps/\S+) --out (\S+)$", README, re.MULTILINE):
+        if store in command:
+            sg.run(str(ROOT / sweep), out=store)
     words = [str(ROOT / word) if word.startswith("sweeps/") else word for word in shlex.split(command, comments=True)]
     draw(*words[1:])
     assert any("[" in word for word in words_of(drawn[0]))

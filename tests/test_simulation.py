@@ -20,7 +20,7 @@ import servegrid as sg
 from servegrid.simulation import state
 from servegrid.simulation.capacity import meets, search_capacity
 from servegrid.simulation.procedures import SIMULATE
-from servegrid.simulation.simulate import EACH, RESULTS, play
+from servegrid.simulation.simulate import play
 from servegrid.simulation.statistics import SECTIONS, T_QUANTILE, estimate
 from servegrid.simulation.workload import at_rate, draw_requests
 
@@ -291,11 +291,6 @@ def test_compiled_code_gives_what_plain_python_gives(changed: dict[str, Any]) ->
     assert (compiled.rank_requests > 1).all()
 
 
-def test_results_are_in_the_order_in_which_they_are_declared() -> None:
-    assert len(SIMULATE.results) == RESULTS
-    assert [result.name for result in SIMULATE.results][::EACH][: len(MEASURES)] == list(MEASURES)
-
-
 # By hand: Linear's times, dyadic, so that sums are exact.
 
 ALONE = Linear()
@@ -346,6 +341,18 @@ def test_good_requests_are_within_both_limits() -> None:
         found = results_of(workload, SCHEDULER, limits)
         assert found["good_share"] == share
         assert found["goodput"] == found["requests_per_second"] * share
+
+
+def test_no_request_is_cut_unless_a_longest_one_is_given() -> None:
+    lengths = {"length_shape": LOGNORMAL, "input_len": 500, "input_cv": 1, "output_len": 100, "output_cv": 1}
+    uniform = {**lengths, "length_shape": UNIFORM, "input_cv": 0.5, "output_cv": 0.25}
+    for values, longest in ((lengths, [1e4, 2e3, 1.2e4]), (uniform, [935, 143.5, 1078.5])):
+        found = sg.sweep(
+            solver="simulation",
+            values={**SERVER, "request_rate": 1, **values},
+            outputs=["longest_input", "longest_output", "max_len"],
+        )
+        assert [found[name].item() for name in found.data_vars] == pytest.approx(longest)
 
 
 def test_who_can_never_be_served_is_refused_and_holds_nobody_up() -> None:
@@ -520,6 +527,8 @@ def test_the_highest_rate_is_near_the_closed_form_s() -> None:
         ({"mixed_passes": 2}, "values.mixed_passes: got 2, expected a whole number, at least 0 and at most 1"),
         ({"requests": 0}, "values.requests: got 0, expected a whole number in request, at least 1"),
         ({"arrival_cv": -1}, "values.arrival_cv: got -1, expected a number, at least 0"),
+        ({"concurrency": 4},
+         "got request_rate and concurrency at the same point, expected one of them, and 0 for the other"),
         ({"seed": -1}, "values.seed: got -1, expected a whole number, at least 0 and below 4.29497e+09"),
         (
             {"trace_times": 5},
@@ -531,6 +540,14 @@ def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None
     with pytest.raises(sg.InputError) as refusal:
         sg.sweep(solver="simulation", values={**SERVER, "input_len": 9, "output_len": 9, "request_rate": 1, **values})
     assert str(refusal.value) == message
+
+
+def test_no_axis_may_be_called_as_the_requests_of_a_trace_are() -> None:
+    with pytest.raises(sg.InputError) as refusal:
+        sg.sweep(solver="simulation", axes={"request": [1, 2]}, values={**SERVER, "request_rate": 1})
+    assert str(refusal.value) == (
+        "axes.request: 'request' cannot be the name of an axis, expected a word such as page_size"
+    )
 
 
 def test_requests_must_come_from_somewhere() -> None:
@@ -547,7 +564,7 @@ def test_requests_must_come_from_somewhere() -> None:
 
 def test_a_run_that_is_killed_goes_on_with_the_same_bits(kernel_cache: Path, tmp_path: Path) -> None:
     outputs = ["ttft", "ttft_p99_ci", "feasible"]
-    content = {
+    content: dict[str, Any] = {
         "name": "killed",
         "solver": "simulation",
         "axes": {"seed": [0, 1, 2], "request_rate": [1, 50]},
@@ -569,6 +586,6 @@ def test_a_run_that_is_killed_goes_on_with_the_same_bits(kernel_cache: Path, tmp
         assert story.run(moment).code < 0
     story.finished()
     stored = xr.open_zarr(out, consolidated=False)
-    computed = sg.sweep(**{key: content[key] for key in ("solver", "axes", "values", "outputs")})  # type: ignore[arg-type]
+    computed = sg.sweep(**{key: content[key] for key in ("solver", "axes", "values", "outputs")})
     for name in outputs:
         assert stored[name].values.tobytes() == computed[name].values.tobytes()

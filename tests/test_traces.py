@@ -244,6 +244,7 @@ NUMBERS = "title: Mine, input_len: 9, output_len: 5, output_cv: 1, longest_outpu
         ("{file: my.csv, source: log}", ".source: got 'log', expected a key of the file's sources"),
         ("[1]", ": got a list, expected a mapping"),
         (f"{{{NUMBERS} 4}}", ": got a longest_output of 4, expected 5 or more, the output_len"),
+        (f"{{{NUMBERS} 5, input_cv: 1}}", ": got an input_cv of 1 without a longest_input, expected both"),
         (f"{{{NUMBERS} 5 s}}", ".longest_output: got '5 s', expected a value in token"),
         (f"{{{NUMBERS} 0}}", ".longest_output: got 0, expected a value in token that is greater than or equal to 1"),
         (f"{{{NUMBERS} 5, rows: my.csv}}", f".rows: got 'my.csv', {TABLE}"),

@@ -179,7 +179,8 @@ def test_rows_end_with_the_first_of_the_last_nans() -> None:
 
 
 def test_only_the_rate_is_another_at_another_rate() -> None:
-    before = WORKLOAD._replace(**{name: place for place, name in enumerate(Workload._fields)})  # type: ignore[arg-type]
+    numbered: dict[str, Any] = {name: place for place, name in enumerate(Workload._fields)}
+    before = Workload(**numbered)
     after = at_rate(before, 7.5)
     assert after == before._replace(concurrency=0, request_rate=7.5)
 

@@ -225,7 +225,7 @@ FACTS: Mapping[str, Fact] = {
     "output_cv": _trace("output_cv", lambda trace: trace.output_cv),
     "longest_output": _trace("longest_output", lambda trace: trace.longest_output),
     "input_cv": _trace("input_cv", lambda trace: trace.input_cv),
-    "longest_input": _trace("longest_input", lambda trace: trace.longest_input or SIMULATION.defaults["longest_input"]),
+    "longest_input": _trace("longest_input", lambda trace: trace.longest_input or trace.input_len),
     "requests": _trace("requests", lambda trace: trace.requests or SIMULATION.defaults["requests"]),
     "length_shape": _trace("lengths", lambda trace: shape_code(trace.shape)),
     "iteration_level": _scheduler("iteration_level", lambda scheduler: scheduler.iteration_level),

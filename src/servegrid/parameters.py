@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,10 @@ def _check_one_of(sweep: Sweep, given: Mapping[str, Any]) -> None:
     if wanted and not any(name in given and _is_whole(given[name]) for name in wanted):
         told = [f"a {givers(n)[0]} with {sweep.solver.quantity(n).long_name}" if givers(n) else n for n in wanted]
         raise InputError(f"got none of {', '.join(told)}, expected one of them, as an axis or under values")
+    numbers = [name for name in wanted if name in given and sweep.solver.quantity(name).kind != SERIES]
+    for one, other in combinations(numbers, 2):
+        if np.any((given[one] != 0) & (given[other] != 0)):
+            raise InputError(f"got {one} and {other} at the same point, expected one of them, and 0 for the other")
 
 
 def _is_whole(value: Any) -> bool:

@@ -48,7 +48,8 @@ class Solver:
     """Equations that take the place of others, or of inputs, where one of `at_most_one_of` is given."""
     at_most_one_of: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
-    """Inputs of which a sweep must give one, although each has a value without."""
+    """Inputs of which a sweep must give one, although each has a value without. 0 means none: of those that are
+    numbers, no point may have two."""
 
     def quantity(self, name: str) -> Quantity:
         """What is declared about a quantity, whether an equation or a procedure gives it or it is an input."""
@@ -228,7 +229,6 @@ SIMULATION = Solver(
         "seed": 0,
         "warmup": 0.1,
         "percentile": 99,
-        "longest_input": 1e9,
         # As vLLM does today, where no label `scheduler` says otherwise.
         **dict.fromkeys(("iteration_level", "mixed_passes", "chunked_prompts"), 1),
         **dict.fromkeys(("reservation", "swapping"), 0),

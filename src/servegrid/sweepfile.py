@@ -21,7 +21,7 @@ from servegrid import expression
 from servegrid.cases import Cases, as_column, read_cases
 from servegrid.catalog import Catalog, written_out
 from servegrid.errors import InputError, nearest, shown
-from servegrid.facts import labels_of
+from servegrid.facts import REQUEST, labels_of
 from servegrid.graph import Expression
 from servegrid.quantity import COMPUTED, SERIES, USER, Quantity
 from servegrid.solvers import Solver, find_solver
@@ -123,7 +123,7 @@ class _Reader:
         self.additions = [self.read_addition(item, f"catalog[{index}]") for index, item in enumerate(schema.catalog)]
         self.catalog = Catalog.default().extended(*self.additions, folder=folder)
         self.cases = None if schema.cases is None else read_cases(schema.cases, folder)
-        columns = () if self.cases is None else self.cases.columns
+        columns = () if self.cases is None else self.cases.columns.keys() - self.cases.keep
         self.solver = self.solver.suited({*schema.axes, *schema.values, *schema.derive, *columns})
 
     def sweep(self, default_name: str, content: Mapping[str, Any]) -> Sweep:
@@ -190,7 +190,7 @@ class _Reader:
 
     def read_axis(self, name: str, values: Any) -> np.ndarray:
         where = f"axes.{name}"
-        if not is_name(name) or name == CASE:
+        if not is_name(name) or name in (CASE, REQUEST):
             raise InputError(f"{where}: {name!r} cannot be the name of an axis, expected a word such as page_size")
         if isinstance(values, np.ndarray | pd.Series | pd.Index | xr.DataArray):
             values = np.asarray(values).tolist()

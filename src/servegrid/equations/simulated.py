@@ -10,7 +10,7 @@ from servegrid.quantity import COUNT, NOT_NEGATIVE, quantity
 PAGED_ATTENTION = "Kwon et al. 2023, section 4, doi:10.1145/3600006.3613165"
 # Where nothing grows with the context, memory is no limit of the requests' tokens.
 ENDLESS = 1e9
-# Longer than this many means is no output: exp(-20) of an exponential distribution, 4 deviations of a lognormal one.
+# Longer than this many means is no request: exp(-20) of an exponential distribution, 4 deviations of a lognormal one.
 LONGEST = 20
 
 
@@ -38,11 +38,28 @@ def swap_page_time(page_bytes: float, swap_bandwidth: float) -> float:
     return page_bytes / swap_bandwidth
 
 
+def longest_length(mean: float, cv: float, shape: float) -> float:
+    """Return the mean for equal lengths (shape 0), mean (1 + 1.74 cv) for uniform ones (1), else 20 means."""
+    spread = mean * (1 + 1.74 * cv) if shape == 1 else LONGEST * mean
+    return mean if shape == 0 else spread
+
+
+@quantity(unit="token", long_name="longest prompt", bounds=COUNT)
+def longest_input(input_len: float, input_cv: float, length_shape: float) -> float:
+    """Return the longest length of this shape, unless it is given."""
+    return longest_length(input_len, input_cv, length_shape)
+
+
 @quantity(unit="token", long_name="longest output", bounds=COUNT)
 def longest_output(output_len: float, output_cv: float, length_shape: float) -> float:
-    """Return o for equal lengths (shape 0), o (1 + 1.74 cv) for uniform ones (1), else 20 o, unless it is given."""
-    spread = output_len * (1 + 1.74 * output_cv) if length_shape == 1 else LONGEST * output_len
-    return output_len if length_shape == 0 else spread
+    """Return the longest length of this shape, unless it is given."""
+    return longest_length(output_len, output_cv, length_shape)
+
+
+@quantity(unit="token", long_name="longest request that there may be", bounds=COUNT)
+def max_len(longest_input: float, longest_output: float) -> float:
+    """Return both together, so that no request is cut, unless it is given."""
+    return longest_input + longest_output
 
 
 @quantity(unit="request", long_name="requests that run, mean over time", bounds=NOT_NEGATIVE, better="higher")

@@ -37,7 +37,6 @@ WORKLOAD = (
     Quantity("warmup", "1", "share of the first requests that is not counted", bounds=Bounds(at_least=0, below=1)),
     Quantity("length_shape", "1", "shape of the distribution of lengths", "int", Bounds(at_least=0, at_most=3)),
     Quantity("input_cv", "1", "coefficient of variation of the prompts' lengths", bounds=NOT_NEGATIVE),
-    Quantity("longest_input", "token", "longest prompt", bounds=COUNT),
     Quantity("trace_times", "s", "times of arrival", SERIES, NOT_NEGATIVE),
     Quantity("trace_inputs", "token", "lengths of the prompts", SERIES, NOT_NEGATIVE),
     Quantity("trace_outputs", "token", "lengths of the outputs", SERIES, NOT_NEGATIVE),
