@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from servegrid.simulation.state import RULES, SERVER, Lists
 from servegrid.simulation.workload import Workload
 
 NOTHING = np.empty(0)
+MOST_TURNS = 100_000  # of the scheduler
 _NAMES = [result.name for result in SIMULATE.results]
 SCHEDULER = Scheduler(
     iteration_level=1,
@@ -113,15 +115,22 @@ class Played:
 def played(workload: Workload, scheduler: Scheduler, times: Any = None, warmup: float = 0) -> Played:
     """All that there is after a simulation."""
     seen: list[Lists] = []
-    serve = servegrid.simulation.scheduler.serve
+    turns = itertools.count()
+    scheduling = servegrid.simulation.scheduler
+    serve, admit = scheduling.serve, scheduling.admit
 
     def watched(*arguments: Any) -> None:
         seen.append(arguments[3])
         serve(*arguments)
 
+    def counted(*arguments: Any) -> tuple[int, float]:
+        assert next(turns) < MOST_TURNS, "the simulation does not end"
+        return admit(*arguments)
+
     rules, server = np.zeros(1, RULES), np.zeros(1, SERVER)
     with asking(times or Linear()) as patch:
         patch.setattr(servegrid.simulation.simulate, "serve", watched)
+        patch.setattr(scheduling, "admit", counted)
         requests = servegrid.simulation.simulate.play(workload, scheduler, warmup, NOTHING, rules, server)
     return Played(requests, rules[0], server[0], seen[0])
 

@@ -159,3 +159,19 @@ def test_each_request_s_times_are_those_of_the_slow_simulation(name: str) -> Non
         check(case)
 
     compare()
+
+
+SWITCHES = {
+    "iteration_level": st.booleans(),
+    "reservation": st.sampled_from(RESERVATIONS),
+    "mixed": st.booleans(),
+    "chunked": st.booleans(),
+    "swapping": st.booleans(),
+    "share": st.sampled_from([0.0, 0.0, 0.5, 1.0]),
+}
+
+
+@settings(max_examples=10 * MOST)
+@given(st.fixed_dictionaries(SWITCHES).flatmap(lambda switches: cases(**switches)))
+def test_nothing_is_lost_whatever_the_switches(case: Case) -> None:
+    check_conserved(fast(case))
