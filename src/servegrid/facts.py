@@ -187,6 +187,11 @@ def _times(trace: Trace) -> np.ndarray:
     return rows.times if len(rows.times) else np.full(len(rows.inputs), nan)
 
 
+def _longest_input(trace: Trace) -> float:
+    """The longest prompt, as it is written, or of the rows; the mean where none varies."""
+    return trace.longest_input or float(trace.requests_in_order.inputs.max(initial=trace.input_len))
+
+
 FACTS: Mapping[str, Fact] = {
     "parameters": _model("", lambda shape: shape.parameters),
     "active_parameters": _model("", lambda shape: shape.active_parameters),
@@ -225,7 +230,7 @@ FACTS: Mapping[str, Fact] = {
     "output_cv": _trace("output_cv", lambda trace: trace.output_cv),
     "longest_output": _trace("longest_output", lambda trace: trace.longest_output),
     "input_cv": _trace("input_cv", lambda trace: trace.input_cv),
-    "longest_input": _trace("longest_input", lambda trace: trace.longest_input or trace.input_len),
+    "longest_input": _trace("longest_input", _longest_input),
     "requests": _trace("requests", lambda trace: trace.requests or SIMULATION.defaults["requests"]),
     "length_shape": _trace("lengths", lambda trace: shape_code(trace.shape)),
     "iteration_level": _scheduler("iteration_level", lambda scheduler: scheduler.iteration_level),

@@ -48,7 +48,7 @@ class Trace(Entry):
     input_cv: Variation = 0
     """Standard deviation over mean, of all requests of the trace (divided by their number, not by one less)."""
     longest_input: Tokens | None = None
-    """None: the mean, where prompts do not vary."""
+    """None: that of the rows, or the mean where there are none and prompts do not vary."""
     output_len: Tokens
     output_cv: Variation
     longest_output: Tokens
@@ -63,7 +63,7 @@ class Trace(Entry):
             raise ValueError(
                 f"got a longest_output of {self.longest_output:g}, expected {self.output_len:g} or more, the output_len"
             )
-        if self.input_cv > 0 and self.longest_input is None:
+        if self.input_cv > 0 and self.longest_input is None and self.rows is None:
             raise ValueError(f"got an input_cv of {self.input_cv:g} without a longest_input, expected both")
         return self
 
