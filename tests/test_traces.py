@@ -110,7 +110,7 @@ def test_traces_with_and_without_times_are_series_of_the_same_length() -> None:
     lengths = mine | {"rows": "input_len,output_len\n5,6\n"}
     for names in (["a"], ["a", "azure-code"], ["a", "sharegpt-like"]):
         sweep = make_sweep(
-            {"solver": "simulation", "axes": {"trace": names}, "values": {**POINT, "request_rate": 1},
+            {"solver": "simulation", "axes": {"trace": names}, "values": POINT,
              "catalog": [{"traces": {"a": lengths}}]}
         )  # fmt: skip
         dataset = gather(sweep).dataset
