@@ -93,9 +93,8 @@ def make_plan(
     # Each thread holds its block twice, as numbers and compressed, and once more in pages that wait to be reused.
     room = (memory - BASE_MEMORY) // 3
     if root is None:
-        least = SLOW_POINTS * evaluator.point_bytes if evaluator.is_slow else SMALLEST_REGION
         share = total_bytes(variables, parameters.sizes) // (SHARES * crew.size * parts)
-        fair = least if evaluator.is_slow else max(least, share)
+        fair = SLOW_POINTS * evaluator.point_bytes if evaluator.is_slow else max(SMALLEST_REGION, share)
         block = block_sizes(parameters.sizes, variables, min(LARGEST_REGION, fair, room // crew.threads))
     else:
         block = root.block(evaluator.outputs, parameters.sizes)

@@ -16,16 +16,18 @@ SHAPES = ("fixed", "uniform", "lognormal", "exponential")
 FIXED = 0
 UNIFORM = 1
 LOGNORMAL = 2
-ROUNDS = 60  # of the iteration for the scale of a capped exponential; it gains a digit in each where the cap is far
+ROUNDS = 60  # of Newton's method; where the cap is hardly more than the mean, each halves the error
 
 
 def exponential_scale(mean: float, longest: float) -> float:
     """Return the scale a of min(X, L), X exponential, whose mean is `mean` = a (1 - exp(-L/a))."""
-    scale = mean
-    if mean < longest:
-        for _ in range(ROUNDS):
-            scale = mean / (1 - np.exp(-longest / scale))
-    return scale
+    if mean >= longest:
+        return mean
+    share = mean / longest
+    ratio = 1 / share  # L/a, from above: 1 - exp(-x) - share x is concave, so no step passes its root
+    for _ in range(ROUNDS):
+        ratio += (np.expm1(-ratio) + share * ratio) / (np.expm1(-ratio) + 1 - share)
+    return longest / ratio
 
 
 def draw_lengths(lengths: np.ndarray, shape: float, mean: float, cv: float, longest: float) -> None:
