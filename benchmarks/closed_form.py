@@ -39,6 +39,9 @@ SCHEDULER = {"queue_share": 1, "output_reserved": 0.5}
 STEPS = {"request_rate": 1.5, "concurrency": 1.0}  # of admission
 TIMES = ("ttft", "tpot", "request_latency")
 COMPARED = (*TIMES, "active_requests", "requests_per_second", "kv_fragmentation")
+# All that is asked of the closed form at a rate, and of clients: one kernel each for all questions.
+AT_RATES = (*COMPARED, "validity", "saturation_rate", "found_requests", "kv_bytes_per_request")
+OF_CLIENTS = (*COMPARED, "validity", "kv_bytes_per_request")
 LONGEST_ERROR = 0.1
 RULES = {"warmup": 0.25}
 
@@ -121,32 +124,45 @@ def asked(solver: str, given: pd.DataFrame, outputs: Sequence[str], **values: An
     return sweep(solver=solver, cases=cases, values=values, outputs=list(outputs)).load()
 
 
+def at_rate(given: pd.DataFrame) -> xr.Dataset:
+    """The closed form's results of an open loop."""
+    return asked("serving", given, AT_RATES, **SCHEDULER, admission_steps=STEPS["request_rate"])
+
+
+def of_so_many(given: pd.DataFrame) -> xr.Dataset:
+    """The closed form's results of a closed loop."""
+    return asked("serving", given, OF_CLIENTS, **SCHEDULER, admission_steps=STEPS["concurrency"])
+
+
 def with_rates(given: pd.DataFrame) -> pd.DataFrame:
     """The points with rates for loads, and the memory that so many times the requests need."""
-    constants = {**SCHEDULER, "admission_steps": STEPS["request_rate"]}
-    wanted = ("saturation_rate", "found_requests", "kv_bytes_per_request", "kv_budget")  # one kernel for both questions
-    found = asked("serving", given.assign(request_rate=1.0), wanted, **constants)
-    rated = given.assign(request_rate=given.load.to_numpy() * found.saturation_rate.values)
-    need = asked("serving", rated, wanted, **constants)
-    return rated.assign(kv_budget=budgets(given, need.found_requests, need))
+    given = with_memory(given)
+    rated = given.assign(request_rate=given.load.to_numpy() * at_rate(given.assign(request_rate=1.0)).saturation_rate)
+    need = at_rate(rated)
+    return rated.assign(kv_budget=budgets(rated, need.found_requests, need))
+
+
+def with_memory(given: pd.DataFrame) -> pd.DataFrame:
+    """The points with all the memory for caches that there is."""
+    idle = given.drop(columns=["concurrency"], errors="ignore")
+    return given.assign(kv_budget=asked("serving", idle, ["kv_budget"]).kv_budget.values)
 
 
 def budgets(given: pd.DataFrame, requests: Any, need: xr.Dataset) -> np.ndarray:
     """The memory for caches: what there is, or so many times what the requests hold."""
     fits = given.fits.to_numpy()
     enough = np.where(np.isfinite(fits), fits, 1) * np.asarray(requests) * need.kv_bytes_per_request.values
-    return np.where(np.isfinite(fits), enough, np.broadcast_to(need.kv_budget.values, enough.shape))
+    return np.where(np.isfinite(fits), enough, given.kv_budget.to_numpy())
 
 
-def compared(given: pd.DataFrame, way: str) -> xr.Dataset:
-    """Results of both, and errors, for points of an open loop (`request_rate`) or a closed one (`concurrency`)."""
+def compared(given: pd.DataFrame, closed: xr.Dataset) -> xr.Dataset:
+    """Results of both, and errors, for points and what the closed form says of them."""
     simulated = asked(
         "simulation",
         pd.DataFrame({"request_rate": 0.0, "concurrency": 0.0, **given}),  # one kernel for both
         [*COMPARED, *(f"{name}_ci" for name in TIMES), "preemptions", "waiting_requests"],
         **RULES,
     )
-    closed = asked("serving", given, [*COMPARED, "validity"], **SCHEDULER, admission_steps=STEPS[way])
     columns: dict[str, Any] = {"load": np.nan, "request_rate": np.nan, "concurrency": np.nan, **given}
     found = xr.Dataset(coords={name: ("case", np.broadcast_to(columns[name], len(given))) for name in sorted(columns)})
     labels = closed.validity.attrs["flag_meanings"].split()
@@ -165,11 +181,9 @@ def compared(given: pd.DataFrame, way: str) -> xr.Dataset:
 def errors(extent: Extent = Extent()) -> xr.Dataset:
     """The labelled errors of all points."""
     opened = with_rates(points(at_rates(extent), extent))
-    clients = points(of_clients(extent), extent)
-    constants = {**SCHEDULER, "admission_steps": STEPS["concurrency"]}
-    need = asked("serving", clients, ["rank_requests", "kv_bytes_per_request", "kv_budget"], **constants)
-    clients = clients.assign(kv_budget=budgets(clients, clients.concurrency, need))
-    both = [compared(opened, "request_rate"), compared(clients, "concurrency")]
+    clients = with_memory(points(of_clients(extent), extent))
+    clients = clients.assign(kv_budget=budgets(clients, clients.concurrency, of_so_many(clients)))
+    both = [compared(opened, at_rate(opened)), compared(clients, of_so_many(clients))]
     return xr.concat(both, "case", data_vars="all", coords="all")
 
 
@@ -202,10 +216,7 @@ def sustainable(extent: Extent) -> list[Row]:
     """The highest rate at which the mean time per output token keeps a limit: closed form and simulation."""
     rows = [{"regime": "rate", "load": 0.5, "input_len": i, "output_len": o} for i, o in extent.lengths]
     given = with_rates(points(iter(rows), extent))
-    constants = {**SCHEDULER, "admission_steps": STEPS["request_rate"]}
-    wanted = (*COMPARED, "validity")  # the kernel that there is
-    limits = asked("serving", given, wanted, **constants).tpot.values
-    told: dict[str, np.ndarray] = {"limit": 1.5 * limits}
+    told: dict[str, np.ndarray] = {"limit": 1.5 * at_rate(given).tpot.values}
     simulated = asked(
         "simulation", given.drop(columns="request_rate").assign(request_rate=1.0, tpot_limit=told["limit"]),
         ["max_request_rate"], **RULES, ttft_limit=1e9,
@@ -213,7 +224,7 @@ def sustainable(extent: Extent) -> list[Row]:
     scale = np.linspace(0.5, 2, 151)
     many = given.loc[given.index.repeat(scale.size)].reset_index(drop=True)
     many["request_rate"] *= np.tile(scale, len(given))
-    tpot = asked("serving", many, wanted, **constants).tpot.values.reshape(len(given), scale.size)
+    tpot = at_rate(many).tpot.values.reshape(len(given), scale.size)
     ended = many.request_rate.to_numpy().reshape(tpot.shape) * (tpot <= told["limit"][:, None])
     return [
         {"prompts": i, "outputs": o, "limit, ms": f"{1e3 * limit:.1f}", "simulated, 1/s": f"{true:.2f}",
