@@ -173,7 +173,7 @@ def write(
             path = chunk_path(folder, name, blocks, variables[name], index, separator)
             parent, _ = os.path.split(path)
             if parent not in made:
-                os.makedirs(parent, exist_ok=True)  # noqa: PTH103
+                os.makedirs(parent, exist_ok=True)  # noqa: PTH103  # no Path: see above
                 made.add(parent)
             write_whole(path, encoded(array))
             written += 1
@@ -197,11 +197,11 @@ def encoded(array: np.ndarray) -> tuple[bytes, bytes]:
 def write_whole(path: str, parts: Iterable[bytes]) -> None:
     """A file that is on the disk before it has its name."""
     partial = f"{path}.partial"
-    with open(partial, "wb", buffering=0) as file:  # noqa: PTH123
+    with open(partial, "wb", buffering=0) as file:  # noqa: PTH123  # no Path: see above
         for part in parts:
             file.write(part)
         os.fsync(file.fileno())
-    os.replace(partial, path)  # noqa: PTH105
+    os.replace(partial, path)  # noqa: PTH105  # no Path: see above
 
 
 # --- the rival ----------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def test_a_store_in_single_precision_answers_from_what_is_stored(folder: Path, t
 
 
 def test_the_accessor_is_there_without_servegrid_being_used(folder: Path) -> None:
-    assert xr.Dataset.grid.__doc__.startswith("Asks a dataset")  # type: ignore[attr-defined]
+    assert xr.Dataset.grid.__doc__.startswith("Asks a dataset")  # type: ignore[attr-defined]  # registered
     assert sg.open_dataset(folder / "gpus.zarr").sizes == {
         "model": 2,
         "hardware": 3,

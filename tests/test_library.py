@@ -67,7 +67,7 @@ def test_entries_are_found_by_any_name_in_any_case() -> None:
         for short, entry in entries.items():
             for name in (short, *entry.aliases):
                 for spelt in (name, name.upper(), name.lower(), name.swapcase()):
-                    assert CATALOG.short_name(kind, spelt) == short  # type: ignore[arg-type]
+                    assert CATALOG.short_name(kind, spelt) == short  # type: ignore[arg-type]  # keys of a literal
 
 
 def test_a_kind_has_a_method_of_its_own() -> None:

@@ -94,7 +94,7 @@ def test_a_function_without_a_declaration_is_refused() -> None:
 
 def test_quantities_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
-        Quantity("x", "1", "").unit = "s"  # type: ignore[misc]
+        Quantity("x", "1", "").unit = "s"  # type: ignore[misc]  # what is tested
 
 
 @pytest.mark.parametrize("name", sorted(CONTINUOUS_BATCHING.names))

@@ -86,7 +86,7 @@ def _computed(part: str, field: str) -> Fact:
     """How a device computes with a part's format: a field of `precision.Rate`."""
 
     def read(device: Device, scheme: Scheme) -> float:
-        return getattr(getattr(scheme, part).rate(device.accelerator), field)  # type: ignore[no-any-return]
+        return getattr(getattr(scheme, part).rate(device.accelerator), field)  # type: ignore[no-any-return]  # a number
 
     return Fact(("hardware", "precision"), PEAK_FLOPS, read)
 

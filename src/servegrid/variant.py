@@ -24,7 +24,7 @@ class Variant:
         return self.declared
 
     @property
-    def __doc__(self) -> str:  # type: ignore[override]
+    def __doc__(self) -> str:  # type: ignore[override]  # text as any, but of the base
         return inspect.getdoc(self.base) or ""
 
     def __call__(self, **given: float) -> float:

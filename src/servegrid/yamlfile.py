@@ -14,7 +14,7 @@ from servegrid.errors import InputError, nearest, shown
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # whichever there is
     """Plain data, fast where PyYAML has libyaml; refuses a key that a mapping has twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

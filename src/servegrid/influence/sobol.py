@@ -142,7 +142,7 @@ class _Design:
         low, high = self.spans[name]
         return np.asarray(np.clip(np.rint(values) if quantity.kind == "int" else values, low, high))
 
-    def indices(self, f_A: np.ndarray, f_B: np.ndarray, f_AB: np.ndarray) -> tuple[np.ndarray, ...]:  # noqa: N803
+    def indices(self, f_A: np.ndarray, f_B: np.ndarray, f_AB: np.ndarray) -> tuple[np.ndarray, ...]:  # noqa: N803  # as Saltelli et al. call them
         """The estimates, from outputs less their mean (1, points), (1, points), (inputs, 1, points); see `_terms`."""
         self.check()
         self.terms = _terms(f_A[0], f_B[0], f_AB[:, 0])
