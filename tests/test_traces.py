@@ -118,6 +118,14 @@ def test_traces_with_and_without_times_are_series_of_the_same_length() -> None:
         assert dataset["trace_inputs"].sel(trace="a").values[0] == 5
 
 
+def test_an_explanation_counts_the_requests_of_each_trace() -> None:
+    axes = {"trace": ["azure-code", "azure-conv"]}
+    explained = sg.explain(solver="simulation", axes=axes, values=POINT, outputs=["ttft"]).table()
+    rows = {row[0]: row[2:5] for row in explained.rows}
+    assert rows["trace_inputs"] == ["trace", f"{2 * 19366:,}", "302.6 KiB"]
+    assert rows["input_len"] == ["trace", "2", "16 byte"]
+
+
 def test_what_is_given_beside_a_trace_takes_its_place() -> None:
     values = {**POINT, "trace": "azure-code", "output_cv": 0.5}
     parameters = gather(make_sweep({"solver": "serving", "values": values}))

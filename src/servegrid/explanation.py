@@ -38,7 +38,8 @@ class Explanation:
         quantity, axes = program.graph.quantity(name), program.axes[name]
         variable = Variable(axes, program.dtype(name).itemsize)
         held = name in program.stored or name in program.graph.inputs
-        size = variable.nbytes(self.evaluator.sizes)
+        given = self.evaluator.inputs.get(name)  # a series has many numbers at each point
+        size = variable.nbytes(self.evaluator.sizes) if given is None else given.size * variable.itemsize
         return [
             name,
             quantity.unit,

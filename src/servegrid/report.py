@@ -98,7 +98,7 @@ class ProgressBar:
 
     def __init__(self, progress: Progress, work: str) -> None:
         self.progress, self.work = progress, work
-        self.task = progress.add_task("starting", total=None)
+        self.task = progress.add_task("starting, compiling what is new", total=None)
         self._lock = threading.Lock()
 
     def start(self, points: int, done: int) -> None:
