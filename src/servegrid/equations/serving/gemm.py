@@ -16,6 +16,21 @@ def gemm_time(read_time: float, token_time: float, tokens: float) -> float:
     return max(read_time, tokens * token_time)
 
 
+def layers_gemm_time(
+    attention_read_time: float,
+    attention_token_time: float,
+    ffn_read_time: float,
+    ffn_token_time: float,
+    shared_read_time: float,
+    shared_token_time: float,
+    tokens: float,
+) -> float:
+    """Return the same of attention, feed-forward and shared experts: the dense matrices of the layers [s]."""
+    attention = gemm_time(attention_read_time, attention_token_time, tokens)
+    ffn = gemm_time(ffn_read_time, ffn_token_time, tokens)
+    return attention + ffn + gemm_time(shared_read_time, shared_token_time, tokens)
+
+
 def at_bits(bits: float, at_16: float, at_8: float, at_4: float) -> float:
     """Return the share for the format in which a part computes; weight-only formats compute at 16 bits."""
     return at_4 if bits < 8 else at_8 if bits < 16 else at_16
@@ -168,7 +183,8 @@ def time_weights(
     decode_tokens: float,
 ) -> float:
     """Return G(attention) + G(FFN) + G(shared) + G(head), G = max(read, m token). Checked for m of 1 to 512."""
-    attention = gemm_time(attention_read_time, attention_token_time, decode_tokens)
-    ffn = gemm_time(ffn_read_time, ffn_token_time, decode_tokens)
-    shared = gemm_time(shared_read_time, shared_token_time, decode_tokens)
-    return attention + ffn + shared + gemm_time(head_read_time, head_token_time, decode_tokens)
+    layers = layers_gemm_time(
+        attention_read_time, attention_token_time, ffn_read_time, ffn_token_time, shared_read_time, shared_token_time,
+        decode_tokens,
+    )  # fmt: skip
+    return layers + gemm_time(head_read_time, head_token_time, decode_tokens)

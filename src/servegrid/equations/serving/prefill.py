@@ -7,16 +7,10 @@ from math import ceil
 
 from servegrid.equations.serving.collectives import collective_time
 from servegrid.equations.serving.experts import expert_time, experts_touched
-from servegrid.equations.serving.gemm import gemm_time
+from servegrid.equations.serving.gemm import layers_gemm_time
 from servegrid.quantity import COUNT, NOT_NEGATIVE, POSITIVE, quantity
 
 SARATHI = "Agrawal et al. 2024, arXiv:2403.02310"
-
-
-def added_time(read_time: float, token_time: float, tokens: float, fellows: float, decoding: float) -> float:
-    """Return G(m + fellows) - G(fellows), the latter as far as a pass decodes anyway [s]."""
-    both = gemm_time(read_time, token_time, tokens + fellows)
-    return both - decoding * gemm_time(read_time, token_time, fellows)
 
 
 def added_gemm_time(
@@ -30,11 +24,16 @@ def added_gemm_time(
     fellows: float,
     decoding: float,
 ) -> float:
-    """Return the same for all dense matrices, the head apart [s]."""
-    attention = added_time(attention_read_time, attention_token_time, tokens, fellows, decoding)
-    ffn = added_time(ffn_read_time, ffn_token_time, tokens, fellows, decoding)
-    shared = added_time(shared_read_time, shared_token_time, tokens, fellows, decoding)
-    return attention + ffn + shared
+    """Return G(m + fellows) - G(fellows) of the layers, the latter as far as a pass decodes anyway [s]."""
+    both = layers_gemm_time(
+        attention_read_time, attention_token_time, ffn_read_time, ffn_token_time, shared_read_time, shared_token_time,
+        tokens + fellows,
+    )  # fmt: skip
+    anyway = layers_gemm_time(
+        attention_read_time, attention_token_time, ffn_read_time, ffn_token_time, shared_read_time, shared_token_time,
+        fellows,
+    )  # fmt: skip
+    return both - decoding * anyway
 
 
 def added_expert_time(
