@@ -17,12 +17,14 @@ from plain_simulation import LIMITS, SCHEDULER, WORKLOAD, Linear, asking, played
 from uncompiled import nothing_compiled
 
 import servegrid as sg
+from servegrid.parameters import gather
 from servegrid.simulation import state
 from servegrid.simulation.capacity import meets, search_capacity
 from servegrid.simulation.procedures import SIMULATE
 from servegrid.simulation.simulate import play
 from servegrid.simulation.statistics import SECTIONS, T_QUANTILE, estimate
 from servegrid.simulation.workload import at_rate, draw_requests
+from servegrid.sweepfile import make_sweep
 
 # All sweeps here have these axes and outputs: one kernel for all of them.
 OUTPUTS = [result.name for result in SIMULATE.results]
@@ -541,6 +543,15 @@ def test_what_cannot_be_is_refused(values: dict[str, Any], message: str) -> None
     with pytest.raises(sg.InputError) as refusal:
         sg.sweep(solver="simulation", values={**SERVER, "input_len": 9, "output_len": 9, "request_rate": 1, **values})
     assert str(refusal.value) == message
+
+
+def test_clients_and_a_rate_may_be_given_for_different_points() -> None:
+    values = {**SERVER, "input_len": 9, "output_len": 9}
+    cases = {"columns": {"request_rate": [0, 5], "concurrency": [3, 0]}}
+    assert gather(make_sweep({"solver": "simulation", "cases": cases, "values": values})).sizes == {"case": 2}
+    many = {"request_rate": range(1, 60_000), "concurrency": range(1, 60_000)}  # no table of all points is made
+    with pytest.raises(sg.InputError, match="at the same point"):
+        gather(make_sweep({"solver": "simulation", "axes": many, "values": values}))
 
 
 def test_no_axis_may_be_called_as_the_requests_of_a_trace_are() -> None:

@@ -174,8 +174,15 @@ def _check_one_of(sweep: Sweep, given: Mapping[str, Any]) -> None:
         raise InputError(f"got none of {', '.join(told)}, expected one of them, as an axis or under values")
     numbers = [name for name in wanted if name in given and sweep.solver.quantity(name).kind != SERIES]
     for one, other in combinations(numbers, 2):
-        if np.any((given[one] != 0) & (given[other] != 0)):
+        if _meet(xr.DataArray(given[one]) != 0, xr.DataArray(given[other]) != 0):
             raise InputError(f"got {one} and {other} at the same point, expected one of them, and 0 for the other")
+
+
+def _meet(one: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether both flags are set at some point; without a table of all points."""
+    shared = {*one.dims} & {*other.dims}
+    ours, theirs = (flag.any([dim for dim in flag.dims if dim not in shared]) for flag in (one, other))
+    return bool((ours & theirs).any())
 
 
 def _is_whole(value: Any) -> bool:
